@@ -1,0 +1,105 @@
+# Every target makes what it needs on first use: python3 (3.11 or newer), make and git are all it takes.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SAM    := .venv-sam/bin/sam
+UV     := $(BIN)/uv
+ASL    := requirements/npm/node_modules/.bin/asl-validator
+
+PORT         ?= 4566
+FILE         ?=
+ARCHITECTURE ?=
+RUNTIME      ?=
+PYTEST_ARGS  ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/run.stamp ## build two example layers on the embedded AWS [FILE=… ARCHITECTURE=… RUNTIME=…]
+	@$(BIN)/python -m local demo $(if $(FILE),--file '$(FILE)') $(if $(ARCHITECTURE),--architecture '$(ARCHITECTURE)') $(if $(RUNTIME),--runtime '$(RUNTIME)')
+
+.PHONY: up
+up: $(VENV)/run.stamp ## serve the embedded AWS until Ctrl-C [PORT=4566]
+	@$(BIN)/python -m local up --port '$(PORT)'
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## unit, integration and end-to-end tests [PYTEST_ARGS=…]
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp .venv-sam/sam.stamp $(ASL) ## every static check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/hadolint container/Dockerfile
+	$(BIN)/cfn-lint template.yaml
+	SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1
+	$(BIN)/python -m local translate .cache/translated
+	$(BIN)/cfn-lint .cache/translated/template.json
+	PATH="$(CURDIR)/.venv-node/bin:$$PATH" $(ASL) --json-path .cache/translated/build_layers.asl.json
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## side by side with what people use today, as tables
+	@$(BIN)/python -m benchmarks
+
+.PHONY: deploy
+deploy: .venv-sam/sam.stamp $(VENV)/run.stamp ## build and deploy the stack to your AWS account (asks the first time)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$(grep -q parameter_overrides samconfig.toml || echo --guided)
+
+.PHONY: lock
+lock: $(VENV)/uv.stamp ## renew the hashed requirements files
+	@compile() { UV_CUSTOM_COMPILE_COMMAND='make lock' $(UV) pip compile --quiet --no-config --upgrade --universal --generate-hashes --no-emit-index-url "$$@"; }; \
+	compile --python-version 3.11 requirements/run.in -o requirements/run.txt; \
+	compile --python-version 3.11 requirements/dev.in -o requirements/dev.txt; \
+	compile --python-version 3.11 requirements/sam.in -o requirements/sam.txt; \
+	compile --python-version 3.11 requirements/node.in -o requirements/node.txt; \
+	compile --python-version 3.11 -c requirements/run.txt requirements/uv.in -o requirements/uv.txt; \
+	compile --python-version 3.13 -c requirements/run.txt functions/requirements.in -o functions/requirements.txt; \
+	compile --python-version 3.13 -c requirements/run.txt container/requirements.in -o container/requirements.txt
+
+.PHONY: clean
+clean: ## remove environments, caches and results
+	rm -rf .venv .venv-sam .venv-node .cache .aws-sam out requirements/npm/node_modules
+
+$(VENV)/uv.stamp: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Layerdrop needs Python 3.11 or newer; this is %s. Say which one to use: make PYTHON=python3.13 …" % sys.version.split()[0])'
+	@echo 'Setting up the Python environment in $(VENV) …'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/uv.stamp requirements/run.txt container/pyproject.toml
+	@$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable container
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@echo 'Adding what tests and linters need …'
+	@$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv-sam/sam.stamp: $(VENV)/uv.stamp requirements/sam.txt
+	@echo 'Setting up sam in .venv-sam …'
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-sam
+	@$(UV) pip install --quiet --python .venv-sam --require-hashes -r requirements/sam.txt
+	@touch $@
+
+# asl-validator runs on node: the machine's own, else one from a wheel.
+NPM := $(shell command -v npm || echo .venv-node/bin/npm)
+.venv-node/bin/npm: $(VENV)/uv.stamp requirements/node.txt
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-node
+	@$(UV) pip install --quiet --python .venv-node --require-hashes -r requirements/node.txt
+
+$(ASL): requirements/npm/package-lock.json $(if $(filter .venv-node/%,$(NPM)),$(NPM))
+	@echo 'Setting up asl-validator …'
+	@$(NPM) ci --prefix requirements/npm --silent --no-audit --no-fund
+	@touch $@
