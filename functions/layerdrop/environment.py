@@ -1,0 +1,82 @@
+"""The functions' environment variables, as the template sets them; each handler reads its own once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from layerdrop.failure import LogGroups
+from layerdrop.plan import Workshop
+from layerdrop.target import ARCHITECTURES, RUNTIMES, Architecture, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class StartBuildEnvironment:
+    """What StartBuild is told: the ARN of the state machine."""
+
+    state_machine_arn: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing."""
+        return cls(environ["STATE_MACHINE_ARN"])
+
+
+@dataclass(frozen=True)
+class PlanBuildEnvironment:
+    """What PlanBuild is told: where each architecture is built, and the runtime that needs no naming."""
+
+    default_runtime: Runtime
+    workshops: Mapping[Architecture, Workshop]
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing, ValueError when the runtime is unknown."""
+        default_runtime = environ["DEFAULT_RUNTIME"]
+        if default_runtime not in RUNTIMES:
+            raise ValueError(f"DEFAULT_RUNTIME is {default_runtime!r}, which is none of {RUNTIMES}")
+        return cls(
+            default_runtime,
+            {
+                architecture: Workshop(
+                    queue=environ[f"{architecture.upper()}_QUEUE_ARN"],
+                    definition=environ[f"{architecture.upper()}_JOB_DEFINITION_ARN"],
+                )
+                for architecture in ARCHITECTURES
+            },
+        )
+
+
+@dataclass(frozen=True)
+class PublishLayerEnvironment:
+    """What PublishLayer is told: the only bucket it takes zips from."""
+
+    bucket: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing."""
+        return cls(environ["BUCKET_NAME"])
+
+
+@dataclass(frozen=True)
+class WriteManifestEnvironment:
+    """What WriteManifest is told: the bucket with the reports, and where each part logs."""
+
+    bucket: str
+    logs: LogGroups
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing."""
+        return cls(
+            environ["BUCKET_NAME"],
+            LogGroups(
+                plan=environ["PLAN_LOG_GROUP"],
+                build=environ["BUILD_LOG_GROUP"],
+                publish=environ["PUBLISH_LOG_GROUP"],
+            ),
+        )

@@ -1,0 +1,151 @@
+"""From what the state machine caught to what the manifest tells.
+
+Step Functions hands on `{"Error": name, "Cause": text}`. The text is JSON when a Lambda function raised
+(its `errorMessage` is ours if it is JSON again) or a Batch job failed (the job's description), else plain.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from layerdrop.errors import ErrorCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Exit codes that the builder itself gives: requirements at fault, try again, its own fault.
+_BUILDER_EXITS = (2, 75, 70)
+
+
+@dataclass(frozen=True)
+class LogGroups:
+    """Where each part writes its log."""
+
+    plan: str
+    build: str
+    publish: str
+
+
+def plan_problem(error: Mapping[str, str], logs: LogGroups) -> Problem:
+    """Why no target was even tried."""
+    return _function_problem(error, "planning the build", logs.plan)
+
+
+def target_problem(error: Mapping[str, str], reported: Problem | None, logs: LogGroups) -> Problem:
+    """Why a target has no layer; `reported` is the error in the builder's report, if it left one."""
+    cause = _json_object(error["Cause"])
+    if "Container" in cause or "JobId" in cause:
+        return _job_problem(cause, reported, logs.build)
+    if "errorMessage" in cause:
+        return _function_problem(error, "publishing the layer", logs.publish)
+    if error["Error"] == "States.Timeout":
+        return Problem(
+            ErrorCode.JOB_TIMED_OUT,
+            "The build did not end within the time that the state machine waits for it.",
+            "Upload the file again; if that does not help, look in Batch for what keeps jobs from starting.",
+            log={"group": logs.build, "stream": None},
+        )
+    if error["Error"].startswith("Batch."):
+        return Problem(
+            ErrorCode.JOB_FAILED,
+            f"Batch did not take the build job: {error['Cause']}.",
+            "This is a fault of the stack; compare its queue and job definition with the template.",
+            {"error": error["Error"]},
+        )
+    return _function_problem(error, "building the layer", logs.publish)
+
+
+def _function_problem(error: Mapping[str, str], doing: str, group: str) -> Problem:
+    cause = _json_object(error["Cause"])
+    told = _json_object(cause.get("errorMessage"))
+    if {"code", "message", "hint"} <= told.keys():
+        return Problem(
+            str(told["code"]), str(told["message"]), str(told["hint"]), dict(told.get("details") or {})
+        )
+    name = str(cause.get("errorType") or error["Error"])
+    text = str(cause.get("errorMessage") or error["Cause"])
+    return Problem(
+        ErrorCode.INTERNAL_ERROR,
+        f"Something unforeseen went wrong while {doing}: {name}.",
+        "Upload the file again; if that does not help, the log has more.",
+        {"error": name, "cause": text[:2000]},
+        {"group": group, "stream": None},
+    )
+
+
+def _job_problem(job: Mapping[str, Any], reported: Problem | None, group: str) -> Problem:
+    attempts = job.get("Attempts") or [{}]
+    container = {**(job.get("Container") or {}), **(attempts[-1].get("Container") or {})}
+    exit_code = container.get("ExitCode")
+    reason = str(container.get("Reason") or "")
+    status_reason = str(job.get("StatusReason") or attempts[-1].get("StatusReason") or "")
+    log = {"group": group, "stream": container.get("LogStreamName")}
+    # The report may be an earlier attempt's, when the last one was killed: only an own exit vouches for it.
+    if reported is not None and exit_code in _BUILDER_EXITS:
+        return replace(reported, log=log)
+    details = {
+        "exit_code": exit_code,
+        "reason": reason or None,
+        "status_reason": status_reason or None,
+        "attempts": len(job.get("Attempts") or []),
+    }
+    code, message, hint = _explain(exit_code, reason, status_reason)
+    return Problem(code, message, hint, details, log)
+
+
+def _explain(exit_code: int | None, reason: str, status_reason: str) -> tuple[ErrorCode, str, str]:
+    """The words that Batch and Fargate use stand in the guides on stopped tasks and on job timeouts:
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
+    https://docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html
+    """
+    said = f"{status_reason} {reason}"
+    if "attempt duration exceeded timeout" in said:
+        return (
+            ErrorCode.JOB_TIMED_OUT,
+            "The build took longer than the stack allows.",
+            "Ask for fewer packages, or raise the stack's parameter JobTimeoutSeconds.",
+        )
+    if "OutOfMemory" in said or exit_code == 137:
+        return (
+            ErrorCode.JOB_OUT_OF_MEMORY,
+            "The build needed more memory than it has.",
+            "Raise the stack's parameter for the memory of this architecture's jobs.",
+        )
+    if "CannotPull" in said:
+        return (
+            ErrorCode.IMAGE_NOT_PULLED,
+            f"The builder's image could not be fetched: {reason or status_reason}.",
+            "Check that the image is in the stack's repository and that the job's subnets reach ECR and S3.",
+        )
+    if "Spot" in said and "interrupted" in said:
+        return (
+            ErrorCode.JOB_INTERRUPTED,
+            "Spot capacity was taken away at every attempt.",
+            "Upload the file again, or set this architecture's capacity to FARGATE.",
+        )
+    if exit_code in _BUILDER_EXITS:
+        return (
+            ErrorCode.BUILD_FAILED,
+            f"The builder ended with exit code {exit_code} and left no report.",
+            "The job's log has more.",
+        )
+    ended = f"with exit code {exit_code}" if exit_code is not None else "before it could start"
+    return (
+        ErrorCode.JOB_FAILED,
+        f"The build job ended {ended}: {(reason or status_reason or 'no reason given').rstrip('.')}.",
+        "The job's log has more; upload the file again to try again.",
+    )
+
+
+def _json_object(text: object) -> dict[str, Any]:
+    """The object that a text holds, or an empty one: causes may be cut, or be no JSON at all."""
+    if not isinstance(text, str):
+        return {}
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

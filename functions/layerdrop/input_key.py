@@ -1,0 +1,77 @@
+"""The key grammar: `requirements/<architecture>/[<runtime>/][<folders>/][<stem>]requirements.txt`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.target import ARCHITECTURES, RUNTIMES, Architecture, Runtime
+
+PREFIX = "requirements/"
+SUFFIX = "requirements.txt"
+FORM = f"{PREFIX}<{' or '.join(ARCHITECTURES)}>/[<runtime>/][<folders>/][<stem>]{SUFFIX}"
+
+# What a person would take for a runtime; a folder of that name would be built for another one.
+_LOOKS_LIKE_RUNTIME = re.compile(r"python[\d.]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class InputKey:
+    """What a key says; `runtime` is None where the path names none, `stem` stands before the suffix."""
+
+    architecture: Architecture
+    runtime: Runtime | None
+    folders: tuple[str, ...]
+    stem: str
+
+
+def parse(key: str) -> InputKey:
+    """Read a key.
+
+    Raises:
+        BuildError: KEY_INVALID, with the part of the key that is wrong.
+    """
+    if not (key.startswith(PREFIX) and key.endswith(SUFFIX) and len(key) >= len(PREFIX) + len(SUFFIX)):
+        raise _invalid(key, f'the path "{key}" does not have the form of an input')
+    *folders, file_name = key.removeprefix(PREFIX).split("/")
+    if not folders:
+        raise _invalid(key, "the path does not name an architecture")
+    architecture = _architecture(key, folders.pop(0))
+    runtime = _runtime(key, folders.pop(0)) if folders and _LOOKS_LIKE_RUNTIME.fullmatch(folders[0]) else None
+    for folder in folders:
+        if folder in ("", ".", ".."):
+            raise _invalid(key, f'"{folder}" cannot be a folder\'s name')
+        if _LOOKS_LIKE_RUNTIME.fullmatch(folder):
+            raise _invalid(key, f'the runtime "{folder}" does not stand right after the architecture')
+    return InputKey(architecture, runtime, tuple(folders), file_name.removesuffix(SUFFIX))
+
+
+def manifest_key(key: str) -> str:
+    """The key of the manifest beside an input; never a key that the event filter would take for an input."""
+    if key.endswith(SUFFIX):
+        return key.removesuffix(SUFFIX) + "manifest.json"
+    return key + "-manifest.json"
+
+
+def _architecture(key: str, segment: str) -> Architecture:
+    for architecture in ARCHITECTURES:
+        if segment == architecture:
+            return architecture
+    raise _invalid(key, f'"{segment}" is no architecture')
+
+
+def _runtime(key: str, segment: str) -> Runtime:
+    for runtime in RUNTIMES:
+        if segment == runtime:
+            return runtime
+    raise _invalid(key, f'"{segment}" is no runtime that layers are built for')
+
+
+def _invalid(key: str, what: str) -> BuildError:
+    return BuildError(
+        ErrorCode.KEY_INVALID,
+        f"{what[0].upper()}{what[1:]}.",
+        f"Upload to {FORM}, where the runtime is one of {', '.join(RUNTIMES)}.",
+        {"key": key},
+    )

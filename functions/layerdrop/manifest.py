@@ -1,0 +1,144 @@
+"""The manifest: the answer beside the input. Its schema is schemas/manifest.schema.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from layerdrop.build_input import BuildInput, Execution
+    from layerdrop.errors import Problem
+    from layerdrop.report import Report
+    from layerdrop.target import Target
+
+SCHEMA = "layerdrop/manifest/1"
+
+
+class Status(StrEnum):
+    """How far a build is."""
+
+    BUILDING = "BUILDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A layer version; `reused` when an unchanged layer made a new one unnecessary."""
+
+    layer_version_arn: str
+    version: int
+    reused: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The version as the state machine carries it."""
+        return {
+            "layer_version_arn": self.layer_version_arn,
+            "version": self.version,
+            "reused": self.reused,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a target: a published version with the builder's report, or a problem."""
+
+    target: Target
+    published: PublishedVersion | None = None
+    report: Report | None = None
+    problem: Problem | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as an entry of the manifest's `layers`."""
+        layer = self.report.layer if self.report else None
+        return {
+            "architecture": self.target.architecture,
+            "runtime": self.target.runtime,
+            "layer_name": self.target.layer_name,
+            "layer_version_arn": self.published.layer_version_arn if self.published else None,
+            "version": self.published.version if self.published else None,
+            "reused": self.published.reused if self.published else False,
+            "code_sha256": layer.code_sha256 if layer else None,
+            "zip": {
+                "key": layer.zip.key,
+                "bytes": layer.zip.bytes,
+                "unzipped_bytes": layer.zip.unzipped_bytes,
+            }
+            if layer
+            else None,
+            "packages": [dict(package) for package in self.report.packages] if self.report else [],
+            "checks": dict(self.report.checks) if self.report else {},
+            "warnings": list(self.report.warnings) if self.report else [],
+            "error": self.problem.to_json() if self.problem else None,
+        }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The state of one upload; `problem` is that of the whole build or of its first failed target."""
+
+    status: Status
+    build_input: BuildInput
+    execution: Execution
+    finished: str | None = None
+    outcomes: Sequence[Outcome] = field(default=())
+    problem: Problem | None = None
+
+    def to_text(self) -> str:
+        """The manifest as it lies in the bucket: for people as well, so indented."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest by its schema."""
+        return {
+            "schema": SCHEMA,
+            "status": str(self.status),
+            "input": {
+                "bucket": self.build_input.bucket,
+                "key": self.build_input.key,
+                "version_id": self.build_input.version_id,
+                "etag": self.build_input.etag,
+                "sequencer": self.build_input.sequencer,
+            },
+            "execution": {
+                "arn": self.execution.arn,
+                "started": self.execution.started,
+                "finished": self.finished,
+            },
+            "layers": [outcome.to_json() for outcome in self.outcomes],
+            "error": self.problem.to_json() if self.problem else None,
+        }
+
+
+def building(build_input: BuildInput, execution: Execution) -> Manifest:
+    """The manifest of a build under way."""
+    return Manifest(Status.BUILDING, build_input, execution)
+
+
+def finished(
+    build_input: BuildInput,
+    execution: Execution,
+    at: str,
+    outcomes: Sequence[Outcome] = (),
+    problem: Problem | None = None,
+) -> Manifest:
+    """The manifest of a build that ended at a time (ISO 8601): it succeeded if no target failed."""
+    first = problem or next((outcome.problem for outcome in outcomes if outcome.problem), None)
+    status = Status.FAILED if first else Status.SUCCEEDED
+    return Manifest(status, build_input, execution, at, tuple(outcomes), first)
+
+
+def input_of(text: str) -> Mapping[str, Any]:
+    """The `input` of a manifest in the bucket, empty when it is none of ours: users may write there."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(document, dict) or not isinstance(document.get("input"), dict):
+        return {}
+    found: dict[str, Any] = document["input"]
+    return found

@@ -1,0 +1,97 @@
+"""The plan of a build: input, path and settings -> targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.layer_name import base_name, layer_name
+from layerdrop.target import Architecture, Job, Runtime, Target, target_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from layerdrop.build_input import BuildInput, Execution
+    from layerdrop.input_key import InputKey
+    from layerdrop.settings import Settings
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where the builds of one architecture run: the ARNs of a Batch queue and a job definition."""
+
+    queue: str
+    definition: str
+
+
+def plan(
+    build_input: BuildInput,
+    execution: Execution,
+    key: InputKey,
+    settings: Settings,
+    default_runtime: Runtime,
+    workshops: Mapping[Architecture, Workshop],
+) -> tuple[Target, ...]:
+    """The layers to build, one for each runtime, in the order in which the user named them.
+
+    Raises:
+        BuildError: SETTINGS_INVALID, when path and settings name different runtimes.
+    """
+    if key.runtime and settings.runtimes and settings.runtimes != (key.runtime,):
+        raise BuildError(
+            ErrorCode.SETTINGS_INVALID,
+            f"The path says {key.runtime}, the setting runtimes says {', '.join(settings.runtimes)}.",
+            "Name runtimes in one place only: in the path for one, in the settings for several.",
+            {"setting": "runtimes"},
+        )
+    runtimes = settings.runtimes or (key.runtime or default_runtime,)
+    base = settings.name or base_name(key)
+    workshop = workshops[key.architecture]
+    return tuple(
+        _target(build_input, execution, key.architecture, runtime, base, settings, workshop)
+        for runtime in runtimes
+    )
+
+
+def _target(
+    build_input: BuildInput,
+    execution: Execution,
+    architecture: Architecture,
+    runtime: Runtime,
+    base: str,
+    settings: Settings,
+    workshop: Workshop,
+) -> Target:
+    identity = target_id(runtime, architecture)
+    name = layer_name(base, runtime, architecture)
+    report_key = f"builds/{execution.name}/{identity}/report.json"
+    command = [
+        *("--path", f"s3://{build_input.bucket}/{build_input.key}"),
+        *("--version-id", build_input.version_id),
+        *("--name", name),
+        *("--architecture", architecture),
+        *("--runtime", runtime),
+        *("--output", f"s3://{build_input.bucket}/layers/"),
+        *("--report", f"s3://{build_input.bucket}/{report_key}"),
+    ]
+    if settings.description is not None:
+        command += ["--description", settings.description]
+    if settings.license is not None:
+        command += ["--license", settings.license]
+    for package in settings.allow_sdist:
+        command += ["--allow-sdist", package]
+    if settings.bytecode:
+        command.append("--bytecode")
+    return Target(
+        id=identity,
+        architecture=architecture,
+        runtime=runtime,
+        layer_name=name,
+        description=settings.description,
+        license=settings.license,
+        share_with=settings.share_with,
+        # An execution's name has at most 80 characters, a job's 128, of the same alphabet.
+        job=Job(f"{execution.name}-{identity}", workshop.queue, workshop.definition, tuple(command)),
+        report_key=report_key,
+    )

@@ -1,0 +1,134 @@
+"""The builder's report, as its reader sees it.
+
+The job that wrote it may have run code that a requirements file brought along: what is read here is checked
+against what was asked for before anything is published.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from layerdrop.errors import BuildError, ErrorCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from layerdrop.target import Target
+
+SCHEMA = "layerdrop/report/1"
+
+
+@dataclass(frozen=True)
+class Zip:
+    """A layer's zip: where it lies, and its sizes in bytes."""
+
+    bucket: str
+    key: str
+    bytes: int
+    unzipped_bytes: int
+
+
+@dataclass(frozen=True)
+class BuiltLayer:
+    """A layer that was built; `code_sha256` is Base64, as Lambda shows it."""
+
+    name: str
+    description: str
+    license: str | None
+    digest: str
+    code_sha256: str
+    zip: Zip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the builder says of one target: a layer, or an error; the rest is handed on as it came."""
+
+    layer: BuiltLayer | None
+    error: Problem | None
+    packages: Sequence[Mapping[str, Any]]
+    checks: Mapping[str, Any]
+    warnings: Sequence[str]
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read a report.
+
+        Raises:
+            BuildError: REPORT_INVALID, when it is no report or lacks a part.
+        """
+        try:
+            return cls._from_json(json.loads(text))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _invalid(f"The build's report cannot be read: {type(error).__name__}: {error}.") from error
+
+    @classmethod
+    def _from_json(cls, document: Mapping[str, Any]) -> Self:
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}")
+        layer, error = document["layer"], document["error"]
+        return cls(
+            layer=None if layer is None else _layer(layer),
+            error=None if error is None else _problem(error),
+            packages=tuple(_package(package) for package in document["packages"]),
+            checks=dict(document["checks"]),
+            warnings=tuple(str(warning) for warning in document["warnings"]),
+        )
+
+    def layer_for(self, target: Target, bucket: str) -> BuiltLayer:
+        """The layer, if it is the one that the target asked for.
+
+        Raises:
+            BuildError: REPORT_INVALID, when there is none or it is another.
+        """
+        if self.layer is None:
+            raise _invalid("The build ended well, but its report names no layer.")
+        if self.layer.name != target.layer_name:
+            raise _invalid(f'The report is about "{self.layer.name}", not "{target.layer_name}".')
+        if self.layer.zip.bucket != bucket or not self.layer.zip.key.startswith("layers/"):
+            raise _invalid(
+                f"The report names a zip outside layers/: {self.layer.zip.bucket}/{self.layer.zip.key}."
+            )
+        return self.layer
+
+
+def _layer(document: Mapping[str, Any]) -> BuiltLayer:
+    zip_file = document["zip"]
+    license_text = document["license"]
+    return BuiltLayer(
+        name=str(document["name"]),
+        description=str(document["description"]),
+        license=None if license_text is None else str(license_text),
+        digest=str(document["digest"]),
+        code_sha256=str(document["code_sha256"]),
+        zip=Zip(
+            bucket=str(zip_file["bucket"]),
+            key=str(zip_file["key"]),
+            bytes=int(zip_file["bytes"]),
+            unzipped_bytes=int(zip_file["unzipped_bytes"]),
+        ),
+    )
+
+
+def _package(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    fields = ("name", "version", "wheel", "sha256", "unzipped_bytes", "license")
+    return {field: document[field] for field in fields}
+
+
+def _problem(document: Mapping[str, Any]) -> Problem:
+    return Problem(
+        code=str(document["code"]),
+        message=str(document["message"]),
+        hint=str(document["hint"]),
+        details=dict(document["details"]),
+    )
+
+
+def _invalid(message: str) -> BuildError:
+    return BuildError(
+        ErrorCode.REPORT_INVALID,
+        message,
+        "This is a fault of the pipeline; the job's log has more.",
+    )

@@ -1,0 +1,168 @@
+"""The settings block of a requirements file: TOML in a comment, in the syntax of PEP 723."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Never
+
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.target import RUNTIMES, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+OPENING = "# /// layer"
+CLOSING = "# ///"
+
+# What a person may take for an opening: better an error than settings that silently do nothing.
+_ALMOST_OPENING = re.compile(r"\s*#+\s*/{2,}\s*layer\s*", re.IGNORECASE)
+# A distribution's name: https://packaging.python.org/en/latest/specifications/name-normalization/
+_PACKAGE = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", re.IGNORECASE)
+# The rest of Lambda's 140 characters is the target's id.
+_LAYER_NAME = re.compile(r"[A-Za-z0-9_-]{1,127}")
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+# https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
+_ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the block says; what it leaves out is None, empty or False."""
+
+    name: str | None = None
+    runtimes: tuple[Runtime, ...] = ()
+    description: str | None = None
+    license: str | None = None
+    share_with: tuple[str, ...] = ()
+    allow_sdist: tuple[str, ...] = ()
+    bytecode: bool = False
+
+
+def parse(text: str) -> Settings:
+    """Read the settings out of a requirements file; without a block, all defaults.
+
+    Raises:
+        BuildError: SETTINGS_INVALID, with the line or the key that is wrong.
+    """
+    block = _block(text)
+    if block is None:
+        return Settings()
+    try:
+        document = tomllib.loads(block)
+    except tomllib.TOMLDecodeError as error:
+        _refuse(
+            f"The settings block is not valid TOML: {error}.",
+            f'Lines are counted from the one after "{OPENING}".',
+        )
+    return _settings(document)
+
+
+def _block(text: str) -> str | None:
+    """The TOML between opening and closing, without the comment signs."""
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    openings = [number for number, line in enumerate(lines) if line == OPENING]
+    for number, line in enumerate(lines):
+        if _ALMOST_OPENING.fullmatch(line) and line != OPENING:
+            _refuse(f'Line {number + 1}, "{line.strip()}", opens no settings block.', f'Write "{OPENING}".')
+    if not openings:
+        return None
+    start = openings[0] + 1
+    end = start
+    closing = None
+    # By PEP 723 the block ends at the last closing line of an unbroken run of comment lines.
+    while end < len(lines) and (lines[end] == "#" or lines[end].startswith("# ")):
+        if lines[end] == CLOSING:
+            closing = end
+        end += 1
+    if closing is None:
+        _refuse(
+            f"The settings block of line {start} is not closed.",
+            f'Begin each of its lines with "# " and end it with the line "{CLOSING}".',
+        )
+    if len(openings) > 1:
+        _refuse(f"Line {openings[1] + 1} opens a second settings block.", "Put all settings into one block.")
+    return "\n".join(line[2:] for line in lines[start:closing])
+
+
+def _settings(document: Mapping[str, Any]) -> Settings:
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if key not in _READERS:
+            near = get_close_matches(key, _READERS, n=1)
+            _refuse(
+                f'"{key}" is no setting.',
+                (f'Did you mean "{near[0]}"? ' if near else "") + f"Settings are {', '.join(_READERS)}.",
+                key,
+            )
+        values[key.replace("-", "_")] = _READERS[key](key, value)
+    return Settings(**values)
+
+
+def _name(key: str, value: Any) -> str:
+    text = _text(127)(key, value)
+    if not _LAYER_NAME.fullmatch(text):
+        _refuse_value(key, value, "1 to 127 letters, digits, hyphens and underscores")
+    return text
+
+
+def _text(longest: int) -> Callable[[str, Any], str]:
+    def read(key: str, value: Any) -> str:
+        if not isinstance(value, str):
+            _refuse_type(key, value, "a text in quotes")
+        if not 1 <= len(value) <= longest or not value.isprintable():
+            _refuse_value(key, value, f"one line of 1 to {longest} characters")
+        return value
+
+    return read
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        _refuse_type(key, value, "true or false")
+    return value
+
+
+def _list(good: str, fits: Callable[[str], object]) -> Callable[[str, Any], tuple[str, ...]]:
+    def read(key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            _refuse_type(key, value, f"a list of texts, each {good}")
+        for item in value:
+            if not fits(item):
+                _refuse_value(key, item, good)
+        return tuple(dict.fromkeys(value))
+
+    return read
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "name": _name,
+    "runtimes": _list(f"one of {', '.join(RUNTIMES)}", lambda item: item in RUNTIMES),
+    "description": _text(256),
+    "license": _text(512),
+    "share-with": _list(
+        "an account's 12 digits or an organization's id such as o-a1b2c3d4e5",
+        lambda item: _ACCOUNT.fullmatch(item) or _ORGANIZATION.fullmatch(item),
+    ),
+    "allow-sdist": _list("the name of a package", _PACKAGE.fullmatch),
+    "bytecode": _flag,
+}
+
+
+def _refuse_type(key: str, value: Any, good: str) -> Never:
+    _refuse(f"The setting {key} = {_as_written(value)} has the wrong type.", f"Give {good}.", key)
+
+
+def _refuse_value(key: str, value: Any, good: str) -> Never:
+    _refuse(f"The setting {key} does not take {_as_written(value)}.", f"Give {good}.", key)
+
+
+def _as_written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _refuse(message: str, hint: str, key: str | None = None) -> Never:
+    raise BuildError(ErrorCode.SETTINGS_INVALID, message, hint, {"setting": key} if key else {})

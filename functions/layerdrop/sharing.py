@@ -1,0 +1,21 @@
+"""Who may use a layer version besides its own account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A statement of a layer version's policy; the same grantee always has the same statement id."""
+
+    statement_id: str
+    principal: str
+    organization_id: str | None
+
+
+def grant(grantee: str) -> Grant:
+    """The grant for an account's 12 digits, or for an organization's id: everyone, but only from there."""
+    if grantee.startswith("o-"):
+        return Grant(f"organization-{grantee}", "*", grantee)
+    return Grant(f"account-{grantee}", grantee, None)
