@@ -34,7 +34,7 @@ def step_functions_client() -> SFNClient:
 
 def lambda_client() -> LambdaClient:
     """Lambda, with the patience that publishing 250 MB takes: asked twice, it would publish twice."""
-    return boto3.client("lambda", config=_CONFIG.merge(Config(read_timeout=120)))
+    return boto3.client("lambda", config=_CONFIG.merge(Config(read_timeout=170)))
 
 
 def error_code(error: Exception) -> str:

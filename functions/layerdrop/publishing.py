@@ -76,8 +76,9 @@ class LayerPublisher:
         return value if f":layer:{layer_name}:" in value and value.rpartition(":")[2].isdigit() else None
 
     def _newest(self, layer_name: str) -> str | None:
-        versions = self.lambda_client.list_layer_versions(LayerName=layer_name, MaxItems=1)["LayerVersions"]
-        return versions[0]["LayerVersionArn"] if versions else None
+        versions = self.lambda_client.list_layer_versions(LayerName=layer_name)["LayerVersions"]
+        newest = max(versions, key=lambda version: version["Version"], default=None)
+        return newest["LayerVersionArn"] if newest else None
 
     def _is_same(self, arn: str, target: Target, layer: BuiltLayer) -> bool:
         layer_arn, _, version = arn.rpartition(":")
