@@ -1,9 +1,220 @@
-"""The command line."""
+"""The command line: options in both forms of the original tool, messages for people, exit statuses for machines."""
+
+from __future__ import annotations
 
 import argparse
+import logging
+import re
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from layer_builder import __version__
+from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
+from layer_builder.options import DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
+from layer_builder.report import Report
+from layer_builder.settings import Settings
+from layer_builder.target import ARCHITECTURES, RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+log = logging.getLogger("layer_builder")
+
+_ONE_ARGUMENT = re.compile(r"(-[prnskl])\s+(.*)", re.DOTALL)
+_EPILOG = """\
+examples:
+  layer-builder -r 'requests==2.32.3|httpx==0.27.2' -n http
+  layer-builder -p requirements.txt -n data --architecture x86_64 --runtime python3.12 --output layers/
+  layer-builder "-p s3://bucket/requirements.txt" "-n web" "-s bucket"
+
+environment:
+  LAYER_BUILDER_CACHE      folder for wheels and index pages (default: ~/.cache/layer-builder)
+  LAYER_BUILDER_INDEX_URL  the package index (default: the public one)
+  AWS_…                    as for any AWS tool, AWS_ENDPOINT_URL among them
+
+exit status: 0 done; 2 the requirements or options are at fault; 75 try again; 70 a bug of layer-builder
+"""
 
 
-def main() -> int:
-    """Run the builder; the return value is the exit status."""
-    argparse.ArgumentParser(prog="layer-builder").parse_args()
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one build; return the exit status.
+
+    Every status but 0 leaves a report with the error, if the command line names a place for one.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    given = _separated(sys.argv[1:] if arguments is None else arguments)
+    started, report, place = time.perf_counter(), Report(), _report_of(given)
+    try:
+        options = parse(given)
+        place, report.architecture, report.runtime = options.report, options.architecture, options.runtime
+        _stop_on_signals()
+        from layer_builder.build import build
+
+        build(options, Settings.from_environment(), report)
+    except BuildError as error:
+        report.error = error
+    except Exception:
+        log.exception("layer-builder met a bug of its own")
+        report.error = _bug()
+    status = _close(report, place, time.perf_counter() - started)
+    if not report.error:
+        sys.stdout.write(_result(report, time.perf_counter() - started))
+    return status
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
+    values = vars(_parser().parse_args(arguments))
+    values["allow_sdist"] = tuple(values["allow_sdist"])
+    return Options(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"The command line is wrong: {message}.", hint="layer-builder -h lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="layer-builder",
+        description="Build an AWS Lambda layer from Python requirements, by merging wheels.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-p", "--path", default="", metavar="PATH", help="requirements file, a path or s3://BUCKET/KEY")
+    add(
+        "-r",
+        "--requirements",
+        dest="inline",
+        default="",
+        metavar="LINES",
+        help="requirements, | between lines",
+    )
+    add("-n", "--name", default="layer", help="the layer's name (default: %(default)s)")
+    add(
+        "-s",
+        "--publish-bucket",
+        default="",
+        metavar="BUCKET",
+        help="upload the zip there and publish a version",
+    )
+    add(
+        "-k",
+        "--publish-prefix",
+        default="python",
+        metavar="PREFIX",
+        help="with -s: the key's prefix (default: python)",
+    )
+    add("-l", "--license", help="the layer's license")
+    add("-d", "--description", help="the layer's description (default: the requirements)")
+    add("--architecture", default=DEFAULT_ARCHITECTURE, metavar="NAME",
+        help=f"{' or '.join(ARCHITECTURES)} (default: %(default)s)")  # fmt: skip
+    add(
+        "--runtime",
+        default=DEFAULT_RUNTIME,
+        metavar="NAME",
+        help=f"{', '.join(RUNTIMES)} (default: %(default)s)",
+    )
+    add(
+        "-o",
+        "--output",
+        default="",
+        metavar="WHERE",
+        help="the zip: a file, or a folder or s3:// prefix ending in /",
+    )
+    add("--report", default="", metavar="WHERE", help="write a report there, a path or s3://BUCKET/KEY")
+    add("--version-id", default="", metavar="ID", help="with an s3:// path: the object's version")
+    add(
+        "--allow-sdist",
+        action="append",
+        default=[],
+        metavar="PROJECT",
+        help="may be built from source (repeatable)",
+    )
+    add("--bytecode", action="store_true", help="add compiled bytecode")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _separated(arguments: Sequence[str]) -> list[str]:
+    """Take `"-p VALUE"`, one argument with a space inside, for two: the original tool was called so."""
+    separated: list[str] = []
+    for argument in arguments:
+        match = _ONE_ARGUMENT.fullmatch(argument)
+        separated += [match[1], match[2].strip()] if match else [argument]
+    return separated
+
+
+def _report_of(arguments: Sequence[str]) -> str:
+    """Find the report's place even in a command line that is wrong elsewhere."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--report":
+            return following
+        if argument.startswith("--report="):
+            return argument.partition("=")[2]
+    return ""
+
+
+def _stop_on_signals() -> None:
+    """Let Batch's SIGTERM and Ctrl-C end the build as an error does: nothing half-written stays, a report is left."""
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        raise InterruptedBuildError(
+            f"The build was told to stop ({signal.Signals(number).name}).", hint="Start it again."
+        )
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _bug() -> BuildError:
+    error = BuildError(
+        "layer-builder met a bug of its own.", hint="The log has the details; please report them."
+    )
+    error.exit_status = EXIT_BUG
+    return error
+
+
+def _close(report: Report, place: str, seconds: float) -> int:
+    """Leave the report, say what went wrong, give the exit status."""
+    report.timings["total"] = round(seconds, 4)
+    for warning in report.warnings:
+        log.warning("warning: %s", warning)
+    if place:
+        from layer_builder import storage
+
+        try:
+            storage.write(place, report.to_json(), "application/json")
+        except BuildError as error:
+            log.error("error %s: %s", error.code, error.message)
+            report.error = report.error or error
+    error = report.error
+    if error is None:
+        return EXIT_OK
+    log.error("error %s: %s", error.code, error.message)
+    if error.hint:
+        log.error("hint: %s", error.hint)
+    return error.exit_status
+
+
+def _result(report: Report, seconds: float) -> str:
+    layer = report.layer
+    assert layer is not None
+    where = (
+        f"{layer.layer_version_arn} from {layer.zip.location}"
+        if layer.layer_version_arn
+        else layer.zip.location
+    )
+    return (
+        f"{where}: {len(report.packages)} packages for {report.runtime} on {report.architecture}, "
+        f"{layer.zip.bytes / 1e6:.1f} MB ({layer.zip.unzipped_bytes / 1e6:.1f} MB unzipped), {seconds:.2f} s\n"
+    )

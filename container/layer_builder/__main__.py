@@ -1,0 +1,7 @@
+"""`python -m layer_builder`."""
+
+import sys
+
+from layer_builder.cli import main
+
+sys.exit(main())

@@ -1,0 +1,231 @@
+"""The merge: wheels into one zip, by copying their compressed bytes as they are.
+
+Nothing is inflated and nothing deflated, so it takes about as long as copying the files, and the bytes that come out
+depend on the wheels alone: entries in a fixed order with a fixed date, and what is made here is stored, not
+compressed, so that no version of zlib shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import stat
+import struct
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from layer_builder import layout
+from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
+from layer_builder.limits import MAX_UNZIPPED_BYTES
+from layer_builder.precedence import ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from layer_builder.layout import Entry
+    from layer_builder.target import Target
+    from layer_builder.wheel import Wheel
+
+FORMAT = 1  # raise it when the same wheels would give other bytes: it is part of a layer's digest
+
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_DIRECTORY_HEADER = struct.Struct("<4s6H3L5H2L")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END = struct.Struct("<4s4H2LH")
+_UNIX = 3 << 8
+_VERSION, _VERSION64 = 20, 45
+_UTF8_NAME = 0x800
+_DATE = 1 << 5 | 1  # 1980-01-01, the first day that a zip can name
+_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a layer will hold: its entries in their final order, and what a person should know about the merge."""
+
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+    sizes: dict[str, int]
+
+    @property
+    def unzipped_bytes(self) -> int:
+        """The sum of the files' lengths: what Lambda counts against its limit."""
+        return sum(self.sizes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A zip that has been written: its length, and its SHA-256 in base64, as Lambda shows it."""
+
+    bytes: int
+    code_sha256: str
+
+
+def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
+    """Decide what goes into the layer and where, without reading or writing any file's content.
+
+    Raises:
+        LayerTooLargeError: more than Lambda unzips.
+        UnsafeWheelError: the packages cannot lie in one folder.
+    """
+    by_path: dict[str, Entry] = {}
+    losers: dict[tuple[str, str], list[str]] = defaultdict(list)
+    rank: dict[str, int] = {}
+    for wheel in sorted(wheels, key=lambda wheel: wheel.pick.name):
+        for entry in layout.entries(wheel, target):
+            other = by_path.setdefault(entry.path, entry)
+            if other is entry:
+                continue
+            rank = rank or {name: place for place, name in enumerate(ranked(wheels, target))}
+            kept, dropped = sorted((entry, other), key=lambda one: rank[one.wheel.pick.name])
+            by_path[entry.path] = kept
+            if (kept.crc, kept.size) != (dropped.crc, dropped.size):
+                losers[kept.wheel.pick.name, dropped.wheel.pick.name].append(entry.path)
+    _check_folders(by_path)
+    ordered = tuple(sorted(by_path.values(), key=lambda entry: (entry.wheel.pick.name, entry.path)))
+    sizes = {wheel.pick.name: 0 for wheel in wheels}
+    for entry in ordered:
+        sizes[entry.wheel.pick.name] += entry.size
+    _check_size(sizes)
+    return Plan(ordered, tuple(_conflict(*pair, paths) for pair, paths in sorted(losers.items())), sizes)
+
+
+def write(plan: Plan, path: BinaryIO) -> Written:
+    """Write the zip to an open, empty file."""
+    return _Writer(path).write(plan.entries)
+
+
+def _check_folders(by_path: dict[str, Entry]) -> None:
+    folders: dict[str, Entry] = {}
+    for path, entry in by_path.items():
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = entry
+            folder = folder.rpartition("/")[0]
+    for path in by_path.keys() & folders.keys():
+        one, two = by_path[path].wheel.pick.filename, folders[path].wheel.pick.filename
+        raise UnsafeWheelError(
+            f"{path} is a file in {one} and a folder in {two}, so they cannot be in one layer.",
+            hint="Put the two packages into two layers.",
+            details={"path": path, "wheels": [one, two]},
+        )
+
+
+def _check_size(sizes: dict[str, int]) -> None:
+    total = sum(sizes.values())
+    if total <= MAX_UNZIPPED_BYTES:
+        return
+    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]
+    table = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in largest[:5])
+    raise LayerTooLargeError(
+        f"The layer unzips to {total:,} bytes; Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",
+        hint=f"The largest packages are {table}: leave one out, or use a container image function.",
+        details={"unzipped_bytes": total, "limit": MAX_UNZIPPED_BYTES, "packages": dict(largest)},
+    )
+
+
+def _conflict(kept: str, dropped: str, paths: list[str]) -> str:
+    files = f"{paths[0]} is" if len(paths) == 1 else f"{len(paths)} files, such as {min(paths)}, are"
+    return f"{files} in both {kept} and {dropped}; the layer has the one of {kept}, as with pip."
+
+
+class _Writer:
+    """Writes a zip front to back, hashing what it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._written = 0
+        self._descriptors: dict[Path, int] = {}
+
+    def write(self, entries: Sequence[Entry]) -> Written:
+        directory = bytearray()
+        try:
+            for entry in entries:
+                directory += self._add(entry)
+        finally:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+        start = self._position
+        self._put(directory)
+        for part in _end(len(entries), len(directory), start):
+            self._put(part)
+        self._flush()
+        return Written(self._written, base64.b64encode(self._digest.digest()).decode())
+
+    def _add(self, entry: Entry) -> bytes:
+        """Write one entry; return its row of the directory."""
+        name, position = entry.path.encode(), self._position
+        raw = entry.member is not None and entry.member.method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)
+        method = entry.member.method if entry.member and raw else zipfile.ZIP_STORED
+        compressed = entry.member.compressed if entry.member and raw else entry.size
+        flags = 0 if entry.path.isascii() else _UTF8_NAME
+        common = (flags, method, 0, _DATE, entry.crc, compressed, entry.size, len(name), 0)
+        mode = (stat.S_IFREG | (0o755 if entry.executable else 0o644)) << 16
+        self._put(_LOCAL_HEADER.pack(b"PK\3\4", _VERSION, *common) + name)
+        if entry.member is None:
+            self._put(entry.made)
+        elif raw:
+            for chunk in self._raw(entry.wheel, entry.member.offset, compressed):
+                self._put(chunk)
+        else:
+            # No installer is known to take what Lambda may not: such a member is inflated and stored.
+            for chunk in _inflated(entry):
+                self._put(chunk)
+        return (
+            _DIRECTORY_HEADER.pack(b"PK\1\2", _UNIX | _VERSION, _VERSION, *common, 0, 0, 0, mode, position)
+            + name
+        )
+
+    def _raw(self, wheel: Wheel, offset: int, length: int) -> Iterator[bytes]:
+        descriptor = self._descriptors.get(wheel.file)
+        if descriptor is None:
+            descriptor = self._descriptors[wheel.file] = os.open(wheel.file, os.O_RDONLY | os.O_CLOEXEC)
+        while length:
+            chunk = os.pread(descriptor, min(length, _BUFFER), offset)
+            if not chunk:
+                raise OSError(f"{wheel.file.name} became shorter while it was read")
+            yield chunk
+            offset, length = offset + len(chunk), length - len(chunk)
+
+    @property
+    def _position(self) -> int:
+        return self._written + len(self._buffer)
+
+    def _put(self, data: bytes | bytearray) -> None:
+        self._buffer += data
+        if len(self._buffer) >= _BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._digest.update(self._buffer)
+        view = memoryview(self._buffer)
+        while view:
+            view = view[self._file.write(view) :]
+        self._written += len(self._buffer)
+        self._buffer = bytearray()
+
+
+def _inflated(entry: Entry) -> Iterator[bytes]:
+    assert entry.member is not None
+    with zipfile.ZipFile(entry.wheel.file) as archive, archive.open(entry.member.path) as content:
+        while chunk := content.read(_BUFFER):
+            yield chunk
+
+
+def _end(count: int, size: int, start: int) -> Iterator[bytes]:
+    """End the zip; beyond 65,534 entries with the zip64 records. (Lambda's limit keeps lengths far below 4 GiB.)"""
+    if count >= _MAX16:
+        yield _END64.pack(
+            b"PK\6\6", _END64.size - 12, _UNIX | _VERSION64, _VERSION64, 0, 0, count, count, size, start
+        )
+        yield _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
+    shown = min(count, _MAX16)
+    yield _END.pack(b"PK\5\6", 0, 0, shown, shown, size, start, 0)

@@ -1,0 +1,113 @@
+"""What can go wrong, as a reader of the report or a caller of the command sees it.
+
+An error has a documented code, a message of one sentence in the user's own words, a hint that says what to do, and
+details for programs. Exit statuses: 2 the requirements are at fault (never retried), 75 try again
+(sysexits' EX_TEMPFAIL), 70 a bug of ours (EX_SOFTWARE).
+"""
+
+from typing import Any, ClassVar
+
+EXIT_OK = 0
+EXIT_INPUT = 2
+EXIT_BUG = 70
+EXIT_RETRY = 75
+
+
+class BuildError(Exception):
+    """A build that cannot go on. Subclasses give the code; an instance may change the exit status."""
+
+    code: ClassVar[str] = "INTERNAL"
+    exit_status: int = EXIT_INPUT
+
+    def __init__(self, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details or {}
+
+
+class UsageError(BuildError):
+    """The command line makes no sense."""
+
+    code = "USAGE_INVALID"
+
+
+class RequirementsNotFoundError(BuildError):
+    """The requirements file is not where the command line says."""
+
+    code = "REQUIREMENTS_NOT_FOUND"
+
+
+class RequirementsError(BuildError):
+    """A line that is not a requirement, or one that a server must not follow."""
+
+    code = "REQUIREMENTS_INVALID"
+
+
+class ResolutionError(BuildError):
+    """No set of versions satisfies the requirements."""
+
+    code = "RESOLUTION_FAILED"
+
+
+class NoWheelError(BuildError):
+    """A package has no wheel that the runtime can load."""
+
+    code = "NO_WHEEL_FOR_TARGET"
+
+
+class HashMismatchError(BuildError):
+    """A file is not the one that a `--hash` or the lock names."""
+
+    code = "HASH_MISMATCH"
+
+
+class IndexUnreachableError(BuildError):
+    """The package index does not answer, or answers with an error."""
+
+    code = "INDEX_UNREACHABLE"
+    exit_status = EXIT_RETRY
+
+
+class UnsafeWheelError(BuildError):
+    """A wheel that lies, is broken, or would write outside its place."""
+
+    code = "UNSAFE_WHEEL"
+
+
+class LayerTooLargeError(BuildError):
+    """The layer would pass what Lambda takes."""
+
+    code = "LAYER_TOO_LARGE"
+
+
+class StorageDeniedError(BuildError):
+    """S3 or Lambda refuses: a permission, a bucket or a setting is wrong, and trying again changes nothing."""
+
+    code = "STORAGE_DENIED"
+
+
+class StorageUnavailableError(BuildError):
+    """S3 or Lambda does not answer, or is busy."""
+
+    code = "STORAGE_UNAVAILABLE"
+    exit_status = EXIT_RETRY
+
+
+class PublishRefusedError(BuildError):
+    """Lambda does not take the layer."""
+
+    code = "PUBLISH_REFUSED"
+
+
+class OutputError(BuildError):
+    """A file of the output cannot be written."""
+
+    code = "OUTPUT_UNWRITABLE"
+
+
+class InterruptedBuildError(BuildError):
+    """The process was told to stop (SIGTERM, Ctrl-C)."""
+
+    code = "INTERRUPTED"
+    exit_status = EXIT_RETRY

@@ -1,0 +1,143 @@
+"""Where a wheel's files go in a layer, and the few that are not the wheel's own bytes.
+
+Modules go under `python/lib/python3.X/site-packages/`, commands under `bin/`: Lambda has both on its paths. The rules
+are those of an installer (PyPA's "Binary distribution format"), and the outcome that of `pip install --target`, but
+for: no INSTALLER, REQUESTED or direct_url.json; commands start with the runtime's interpreter; RECORD says where
+things are in the layer.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layer_builder.errors import UnsafeWheelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from layer_builder.target import Target
+    from layer_builder.wheel import Member, Script, Wheel
+
+BIN = "bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the layer: bytes of a wheel's member, or bytes made here."""
+
+    path: str
+    executable: bool
+    wheel: Wheel
+    member: Member | None = None
+    made: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Its length, unzipped."""
+        return self.member.size if self.member else len(self.made)
+
+    @property
+    def crc(self) -> int:
+        """Its CRC-32."""
+        return self.member.crc if self.member else zlib.crc32(self.made)
+
+
+def entries(wheel: Wheel, target: Target) -> list[Entry]:
+    """Place a wheel's files, sorted by their path in the layer.
+
+    Raises:
+        UnsafeWheelError: the wheel uses a folder that no rule gives a place.
+    """
+    data = wheel.dist_info.removesuffix(".dist-info") + ".data/"
+    record_path = f"{wheel.dist_info}/RECORD"
+    placed: dict[str, Entry] = {}
+    moved: dict[str, Entry] = {}
+    for member in wheel.members:
+        if not member.path.startswith(data):
+            path = f"{target.site_packages}/{member.path}"
+            placed[path] = Entry(path, member.executable, wheel, member)
+            continue
+        entry = _from_data(wheel, member, data, target)
+        placed[entry.path] = moved[member.path] = entry
+    commands = [_command(wheel, script, target) for script in wheel.scripts]
+    placed.update((entry.path, entry) for entry in commands)
+    if moved or commands:
+        path = f"{target.site_packages}/{record_path}"
+        placed[path] = Entry(path, False, wheel, made=_record(wheel, record_path, moved, commands, target))
+    return [placed[path] for path in sorted(placed)]
+
+
+def _from_data(wheel: Wheel, member: Member, data: str, target: Target) -> Entry:
+    """Place a file of the `.data` folder, by its scheme."""
+    scheme, _, rest = member.path.removeprefix(data).partition("/")
+    site = target.site_packages
+    if scheme == "scripts":
+        content = wheel.read(member.path)
+        if content.startswith(b"#!python"):
+            first_line, newline, body = content.partition(b"\n")
+            shebang = f"#!{target.interpreter}".encode()
+            return Entry(f"{BIN}/{rest}", True, wheel, made=shebang + b"\n" + body if newline else shebang)
+        return Entry(f"{BIN}/{rest}", True, wheel, member)
+    if scheme in ("purelib", "platlib"):
+        return Entry(f"{site}/{rest}", member.executable, wheel, member)
+    if scheme == "data":
+        path = rest if rest.startswith(f"{BIN}/") else f"{site}/{rest}"
+        return Entry(path, member.executable, wheel, member)
+    if scheme == "headers":
+        distribution = wheel.dist_info.rpartition("-")[0]
+        return Entry(f"{site}/include/python/{distribution}/{rest}", member.executable, wheel, member)
+    raise UnsafeWheelError(
+        f"The wheel {wheel.pick.filename} is refused: no rule says where {member.path!r} goes.",
+        hint=f"Take another version of {wheel.pick.name}, and tell its authors.",
+        details={"package": wheel.pick.name, "wheel": wheel.pick.filename},
+    )
+
+
+def _command(wheel: Wheel, script: Script, target: Target) -> Entry:
+    """Write the command of an entry point."""
+    top = script.attribute.partition(".")[0]
+    text = (
+        f"#!{target.interpreter}\n"
+        "import sys\n"
+        f"from {script.module} import {top}\n"
+        "if __name__ == '__main__':\n"
+        f"    sys.exit({script.attribute}())\n"
+    )
+    return Entry(f"{BIN}/{script.name}", True, wheel, made=text.encode())
+
+
+def _record(
+    wheel: Wheel, record_path: str, moved: dict[str, Entry], commands: list[Entry], target: Target
+) -> bytes:
+    """Write RECORD anew, with the paths as they are in the layer, relative to site-packages."""
+    rows = []
+    for row in csv.reader(io.StringIO(wheel.read(record_path).decode())):
+        if row and row[0] in moved:
+            entry = moved[row[0]]
+            rows.append(
+                _row(entry, target) if entry.member is None else (_relative(entry.path, target), *row[1:])
+            )
+        elif row:
+            rows.append(tuple(row))
+    rows += [_row(entry, target) for entry in commands]
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(sorted(rows))
+    return out.getvalue().encode()
+
+
+def _row(entry: Entry, target: Target) -> tuple[str, str, str]:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(entry.made).digest()).decode().rstrip("=")
+    return _relative(entry.path, target), f"sha256={digest}", str(len(entry.made))
+
+
+def _relative(path: str, target: Target) -> str:
+    site = target.site_packages
+    if path.startswith(f"{site}/"):
+        return path.removeprefix(f"{site}/")
+    return "../" * (site.count("/") + 1) + path

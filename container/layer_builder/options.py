@@ -1,0 +1,74 @@
+"""One build's options, checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from layer_builder.errors import UsageError
+from layer_builder.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME
+
+DEFAULT_RUNTIME = "python3.13"
+DEFAULT_ARCHITECTURE = "arm64"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes:
+        path: a file or `s3://` URL of requirements; empty when they are given inline.
+        version_id: which version of the S3 object to read; empty for the newest.
+        inline: requirements, `|` for newlines; empty when a file is given.
+        name: the layer's name.
+        runtime: Lambda's identifier, such as `python3.13`.
+        architecture: `arm64` or `x86_64`.
+        description: the layer's; None for the requirements themselves.
+        license: the layer's, as a person writes it.
+        output: a file, a folder or an `s3://` prefix (both end with a slash) for the zip; empty for NAME.zip here.
+        report: a file or `s3://` URL for the report; empty for none.
+        publish_bucket: upload there and publish a layer version; empty to only make the zip.
+        publish_prefix: the key's prefix in that bucket.
+        allow_sdist: projects that may be built from source.
+        bytecode: whether compiled bytecode is wanted.
+    """
+
+    path: str = ""
+    version_id: str = ""
+    inline: str = ""
+    name: str = "layer"
+    runtime: str = DEFAULT_RUNTIME
+    architecture: str = DEFAULT_ARCHITECTURE
+    description: str | None = None
+    license: str | None = None
+    output: str = ""
+    report: str = ""
+    publish_bucket: str = ""
+    publish_prefix: str = "python"
+    allow_sdist: tuple[str, ...] = ()
+    bytecode: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking anyone.
+
+        Raises:
+            UsageError: options that contradict each other, or that Lambda would not take (API_PublishLayerVersion).
+        """
+        if bool(self.path) == bool(self.inline):
+            raise UsageError(
+                "Give the requirements once: a file with -p or the lines themselves with -r.",
+                hint="layer-builder -r 'requests==2.32.3|httpx==0.27.2' -n http",
+            )
+        if self.version_id and not self.path.startswith("s3://"):
+            raise UsageError("--version-id goes with an s3:// URL.")
+        if self.output and self.publish_bucket:
+            raise UsageError("-s says where the zip goes, so --output has no meaning beside it.")
+        if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}", self.name):
+            raise UsageError(
+                f"{self.name!r} is no name of a layer.",
+                hint=f"A name has letters, digits, - and _, at most {MAX_NAME} of them.",
+            )
+        if self.description is not None and len(self.description) > MAX_DESCRIPTION:
+            raise UsageError(f"The description has more than {MAX_DESCRIPTION} characters.")
+        if self.license is not None and len(self.license) > MAX_LICENSE:
+            raise UsageError(f"The license has more than {MAX_LICENSE} characters.")

@@ -1,0 +1,102 @@
+"""The report: what a build took in, what came out, or why nothing did. Its schema is in `schemas/`."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from layer_builder import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from layer_builder.errors import BuildError
+
+SCHEMA = "layerdrop/report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """Where the zip is: a path or URL, and for S3 bucket and key; its length and that of what is in it, in bytes."""
+
+    location: str
+    bucket: str | None
+    key: str | None
+    bytes: int
+    unzipped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The layer that was made.
+
+    Attributes:
+        digest: of what went in, in hexadecimal: known before the zip is written.
+        code_sha256: of the zip, in base64, as Lambda shows it.
+        layer_version_arn: of the version that was published, if one was.
+    """
+
+    name: str
+    description: str
+    license: str | None
+    digest: str
+    code_sha256: str
+    zip: Zip
+    layer_version_arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package of the layer: the wheel that was taken, its SHA-256, its share of the layer in bytes."""
+
+    name: str
+    version: str
+    wheel: str
+    sha256: str
+    unzipped_bytes: int
+    license: str | None
+
+
+@dataclass(slots=True)
+class Report:
+    """A build's findings, filled in as it goes, so that a build that fails still says how far it came."""
+
+    architecture: str = ""
+    runtime: str = ""
+    requirements: list[str] = field(default_factory=list)
+    layer: Layer | None = None
+    packages: list[Package] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    error: BuildError | None = None
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long a step takes, also when it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[step] = round(time.perf_counter() - start, 4)
+
+    def to_json(self) -> bytes:
+        """Write the report as JSON (UTF-8)."""
+        error = self.error
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "status": "FAILED" if error else "SUCCEEDED",
+            "builder": {"version": __version__},
+            "target": {"architecture": self.architecture or None, "runtime": self.runtime or None},
+            "requirements": self.requirements,
+            "layer": asdict(self.layer) if self.layer and not error else None,
+            "packages": [asdict(package) for package in self.packages],
+            "checks": {},
+            "warnings": self.warnings,
+            "timings": self.timings,
+            "error": error
+            and {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details},
+        }
+        return json.dumps(document, ensure_ascii=False, indent=1, default=str).encode() + b"\n"

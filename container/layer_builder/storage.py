@@ -1,0 +1,175 @@
+"""Where things are read from and put: files here, objects in S3. The only user of S3, and boto3 is imported only then."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layer_builder import files
+from layer_builder.errors import (
+    OutputError,
+    RequirementsNotFoundError,
+    StorageDeniedError,
+    StorageUnavailableError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+
+_SCHEME = "s3://"
+_METADATA_BYTES = 2048  # Amazon S3 User Guide, "Working with object metadata": names and values together
+_MISSING = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404"}
+_DENIED = {
+    "AccessDenied",
+    "403",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "PermanentRedirect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class S3Url:
+    """An object, or a prefix, in a bucket."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> S3Url:
+        """Take `s3://bucket/key` apart.
+
+        Raises:
+            UsageError: it names no bucket.
+        """
+        bucket, _, key = url.removeprefix(_SCHEME).partition("/")
+        if not bucket:
+            raise UsageError(f"{url!r} names no bucket.", hint="Write s3://BUCKET/KEY.")
+        return cls(bucket, key)
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.bucket}/{self.key}"
+
+
+def is_s3(location: str) -> bool:
+    """Tell an `s3://` URL from a path."""
+    return location.startswith(_SCHEME)
+
+
+def read(location: str, version_id: str = "", *, limit: int) -> bytes:
+    """Read a file or an object, of which at most `limit` bytes and one more.
+
+    Raises:
+        RequirementsNotFoundError: there is none.
+        StorageDeniedError, StorageUnavailableError: S3 does not give it.
+    """
+    if not is_s3(location):
+        try:
+            with Path(location).open("rb") as stream:
+                return stream.read(limit + 1)
+        except OSError as error:
+            raise RequirementsNotFoundError(
+                f"{location} cannot be read: {error.strerror}.", hint="Check the path."
+            ) from error
+    url = S3Url.parse(location)
+    versioned = {"VersionId": version_id} if version_id else {}
+    with _errors(f"read {url}"):
+        body = _s3().get_object(Bucket=url.bucket, Key=url.key, **versioned)["Body"]  # type: ignore[arg-type]
+        return body.read(limit + 1)
+
+
+def write(location: str, content: bytes, content_type: str) -> None:
+    """Write a small file or object.
+
+    Raises:
+        OutputError, StorageDeniedError, StorageUnavailableError: it cannot be written.
+    """
+    if not is_s3(location):
+        with unwritable(location):
+            files.write_atomically(Path(location), content)
+        return
+    url = S3Url.parse(location)
+    with _errors(f"write {url}"):
+        _s3().put_object(Bucket=url.bucket, Key=url.key, Body=content, ContentType=content_type)
+
+
+def upload_zip(file: Path, url: S3Url, metadata: dict[str, str]) -> None:
+    """Upload a layer's zip with its metadata.
+
+    Raises:
+        StorageDeniedError, StorageUnavailableError: S3 does not take it.
+    """
+    with _errors(f"write {url}"):
+        _s3().upload_file(
+            str(file),
+            url.bucket,
+            url.key,
+            ExtraArgs={"Metadata": fitted(metadata), "ContentType": "application/zip"},
+        )
+
+
+def fitted(metadata: dict[str, str]) -> dict[str, str]:
+    """Make metadata that S3 takes: ASCII, no control characters, 2 KB in all; the longest value is cut."""
+    clean = {
+        name: "".join(char if " " <= char <= "~" else "?" for char in value).strip()
+        for name, value in metadata.items()
+        if value
+    }
+    excess = sum(len(name) + len(value) for name, value in clean.items()) - _METADATA_BYTES
+    if excess > 0:
+        longest = max(clean, key=lambda name: len(clean[name]))
+        clean[longest] = clean[longest][: -excess - 3] + "..."
+    return clean
+
+
+@contextmanager
+def unwritable(location: str) -> Iterator[None]:
+    """Turn an error of the file system into one that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{location} cannot be written: {error.strerror or error}.",
+            hint="Check the folder and the space in it.",
+        ) from error
+
+
+@cache
+def _s3() -> S3Client:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+    try:
+        yield
+    except (NoCredentialsError, NoRegionError) as error:
+        raise StorageDeniedError(
+            f"Cannot {what}: {error}.".replace("..", "."), hint="Configure AWS credentials."
+        ) from error
+    except ClientError as error:
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        if code in _MISSING and what.startswith("read"):
+            raise RequirementsNotFoundError(
+                f"Cannot {what}: {message or code}.", hint="Check bucket, key and version."
+            ) from error
+        if code in _DENIED or code in _MISSING:
+            raise StorageDeniedError(
+                f"Cannot {what}: {message or code}.", hint="Check the bucket and the role's permissions."
+            ) from error
+        raise StorageUnavailableError(f"Cannot {what}: {message or code}.", hint="Try again.") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StorageUnavailableError(f"Cannot {what}: {error}.", hint="Try again.") from error

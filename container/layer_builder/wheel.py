@@ -1,0 +1,328 @@
+"""One wheel: what is inside, and whether it can be trusted to be what it says.
+
+A wheel is a zip (PEP 427). Its members are not unpacked here, only found: where their compressed bytes lie, so that
+these can be copied as they are. Every member is inflated once, when the wheel is first seen, to prove that lengths and
+checksums hold; the findings are kept beside the wheel in the cache.
+"""
+
+from __future__ import annotations
+
+import configparser
+import itertools
+import json
+import os
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from layer_builder import files
+from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
+from layer_builder.limits import MAX_UNZIPPED_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from layer_builder.resolve import Pick
+
+_RECORD_FORMAT = 1
+_RECORD_NAME = f"contents-{_RECORD_FORMAT}.json"
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_UTF8_NAME = 0x800
+_CHUNK = 1 << 18
+_SCRIPT = re.compile(r"^(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?$")
+
+
+class Member(NamedTuple):
+    """A file inside a wheel: its path there, and where and how its bytes lie in the wheel.
+
+    A tuple, because a layer can have tens of thousands and they are read from JSON at every build.
+    """
+
+    path: str
+    executable: bool
+    method: int
+    crc: int
+    compressed: int
+    size: int
+    offset: int
+
+
+class Script(NamedTuple):
+    """A command that the wheel asks for: `name` calls `attribute` of `module`."""
+
+    name: str
+    module: str
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel in the cache, verified.
+
+    Attributes:
+        pick: what was chosen: name, version, file name, digest.
+        file: where the wheel is.
+        license: as the metadata has it, shortened; None if it says nothing.
+        requires: the metadata's Requires-Dist lines.
+        dist_info: the name of the `.dist-info` folder.
+        scripts: its console and GUI entry points.
+        members: its files, in the wheel's order, each path once.
+    """
+
+    pick: Pick
+    file: Path
+    license: str | None
+    requires: tuple[str, ...]
+    dist_info: str
+    scripts: tuple[Script, ...]
+    members: tuple[Member, ...]
+
+    @property
+    def unzipped_bytes(self) -> int:
+        """The sum of the files' lengths."""
+        return sum(member.size for member in self.members)
+
+    def read(self, path: str) -> bytes:
+        """Inflate one member."""
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.read(path)
+
+
+def load(pick: Pick, file: Path) -> Wheel:
+    """Take a wheel from the cache; verify it first if nobody has.
+
+    Raises:
+        UnsafeWheelError: the wheel is broken, lies about its contents, or would write outside its place.
+        LayerTooLargeError: it alone is more than Lambda takes.
+    """
+    record = file.with_name(_RECORD_NAME)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return _from_json(json.loads(record.read_bytes()), pick, file)
+    wheel = verify(pick, file)
+    files.write_atomically(record, json.dumps(_to_json(wheel), separators=(",", ":")).encode())
+    return wheel
+
+
+def verify(pick: Pick, file: Path) -> Wheel:
+    """Read a wheel and check everything there is to check, inflating each member once.
+
+    Raises:
+        UnsafeWheelError, LayerTooLargeError: as `load`.
+    """
+    try:
+        with file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            # The last of several members of one name counts, as it does for zipfile and so for pip.
+            infos = {info.filename: info for info in archive.infolist()}
+            infos = {path: info for path, info in infos.items() if not path.endswith("/")}
+            _check_sizes(pick, infos.values())
+            members = tuple(_members(pick, stream, infos.values()))
+            for info, member in zip(infos.values(), members, strict=True):
+                _check_content(pick, stream, archive, info, member)
+            dist_info = _dist_info(pick, infos)
+            license_, requires = _metadata(archive.read(f"{dist_info}/METADATA"))
+            scripts = tuple(_scripts(pick, archive, f"{dist_info}/entry_points.txt"))
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        struct.error,
+        UnicodeError,
+    ) as error:
+        raise _unsafe(pick, f"it is no intact zip file ({error})") from error
+    return Wheel(pick, file, license_, requires, dist_info, scripts, members)
+
+
+def _check_sizes(pick: Pick, infos: Any) -> None:
+    """Sum what the wheel says it will unzip to, before any of it is inflated."""
+    total = sum(info.file_size for info in infos)
+    if total > MAX_UNZIPPED_BYTES:
+        raise LayerTooLargeError(
+            f"{pick.name} {pick.version} alone unzips to {total:,} bytes; "
+            f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",
+            hint="Take a smaller package, or a container image function.",
+            details={"unzipped_bytes": total, "limit": MAX_UNZIPPED_BYTES, "packages": {pick.name: total}},
+        )
+
+
+def _members(pick: Pick, stream: BinaryIO, infos: Any) -> Iterator[Member]:
+    """Find each member's bytes, checking that directory and local headers agree and that no two share bytes."""
+    end = os.fstat(stream.fileno()).st_size
+    taken: list[tuple[int, int, str]] = []
+    for info in infos:
+        path, mode = info.filename, info.external_attr >> 16
+        _check_path(pick, info.orig_filename)
+        _check_path(pick, path)
+        if info.flag_bits & _ENCRYPTED:
+            raise _unsafe(pick, f"{path!r} is encrypted")
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise _unsafe(pick, f"{path!r} is not a plain file but a link or a device")
+        header = os.pread(stream.fileno(), _LOCAL_HEADER.size, info.header_offset)
+        if len(header) < _LOCAL_HEADER.size:
+            raise _unsafe(pick, f"it ends before {path!r}")
+        signature, _, flags, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        name = os.pread(stream.fileno(), name_length, info.header_offset + _LOCAL_HEADER.size)
+        if signature != b"PK\3\4" or method != info.compress_type or flags & _ENCRYPTED:
+            raise _unsafe(pick, f"the header of {path!r} does not match the directory")
+        if name.decode("utf-8" if flags & _UTF8_NAME else "cp437") != info.orig_filename:
+            raise _unsafe(pick, f"{path!r} has another name in its header")
+        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        taken.append((info.header_offset, offset + info.compress_size, path))
+        executable = bool(mode & 0o111)
+        yield Member(path, executable, method, info.CRC, info.compress_size, info.file_size, offset)
+    taken.sort()
+    for (_, stop, path), (start, _, other) in itertools.pairwise(taken):
+        if stop > start:
+            raise _unsafe(pick, f"{path!r} and {other!r} overlap")
+    if taken and taken[-1][1] > end:
+        raise _unsafe(pick, f"it ends within {taken[-1][2]!r}")
+
+
+def _check_path(pick: Pick, path: str) -> None:
+    parts = path.split("/")
+    if (
+        "\\" in path
+        or not path.isprintable()
+        or ":" in parts[0]
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise _unsafe(pick, f"{path!r} is no path inside a package")
+
+
+def _check_content(
+    pick: Pick, stream: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo, member: Member
+) -> None:
+    """Inflate a member, never beyond the length it declares, and compare length and checksum."""
+    if member.method == zipfile.ZIP_DEFLATED:
+        size, crc = _inflated(pick, stream.fileno(), member)
+    elif member.method == zipfile.ZIP_STORED:
+        size, crc = member.compressed, 0
+        for start in range(0, member.compressed, _CHUNK):
+            length = min(_CHUNK, member.compressed - start)
+            crc = zlib.crc32(os.pread(stream.fileno(), length, member.offset + start), crc)
+    else:
+        size, crc = 0, 0
+        with archive.open(
+            info
+        ) as content:  # zipfile stops at the declared length, and checks the rest itself
+            while chunk := content.read(_CHUNK):
+                size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+    if size != member.size or crc != member.crc:
+        raise _unsafe(pick, f"the content of {member.path!r} does not match its checksum")
+
+
+def _inflated(pick: Pick, descriptor: int, member: Member) -> tuple[int, int]:
+    inflater, size, crc, read = zlib.decompressobj(-15), 0, 0, 0
+    while not inflater.eof:
+        chunk = inflater.unconsumed_tail
+        if not chunk:
+            length = min(_CHUNK, member.compressed - read)
+            chunk = os.pread(descriptor, length, member.offset + read) if length else b""
+            if not chunk:
+                break
+            read += len(chunk)
+        out = inflater.decompress(chunk, min(_CHUNK * 4, member.size - size + 1))
+        size, crc = size + len(out), zlib.crc32(out, crc)
+        if size > member.size:
+            raise _unsafe(pick, f"{member.path!r} unzips to more than the {member.size:,} bytes it declares")
+    if not inflater.eof or inflater.unused_data or read != member.compressed:
+        raise _unsafe(pick, f"the compressed length of {member.path!r} is wrong")
+    return size, crc
+
+
+def _dist_info(pick: Pick, infos: dict[str, zipfile.ZipInfo]) -> str:
+    from packaging.utils import canonicalize_name
+
+    folders = {path.partition("/")[0] for path in infos if "/" in path}
+    found = [folder for folder in folders if folder.endswith(".dist-info")]
+    if len(found) != 1:
+        raise _unsafe(pick, f"it has {len(found)} .dist-info folders instead of one")
+    name = found[0].removesuffix(".dist-info").rpartition("-")[0]
+    if canonicalize_name(name) != pick.name:
+        raise _unsafe(pick, f"its .dist-info folder {found[0]!r} is another package's")
+    for needed in ("METADATA", "WHEEL", "RECORD"):
+        if f"{found[0]}/{needed}" not in infos:
+            raise _unsafe(pick, f"it has no {needed}")
+    return found[0]
+
+
+def _metadata(content: bytes) -> tuple[str | None, tuple[str, ...]]:
+    from packaging.metadata import parse_email
+
+    raw, _ = parse_email(content)
+    return _license(raw), tuple(raw.get("requires_dist", ()))
+
+
+def _license(raw: Any) -> str | None:
+    """Take the license expression (PEP 639), else the classifiers, else a one-line license field."""
+    if expression := raw.get("license_expression"):
+        return str(expression)
+    prefix = "License :: "
+    named = [line.rpartition(" :: ")[2] for line in raw.get("classifiers", ()) if line.startswith(prefix)]
+    named = [name for name in named if name != "OSI Approved"]
+    if named:
+        return ", ".join(named)
+    text = (raw.get("license") or "").strip()
+    return text if text and "\n" not in text and len(text) <= 100 else None
+
+
+def _scripts(pick: Pick, archive: zipfile.ZipFile, path: str) -> Iterator[Script]:
+    try:
+        text = archive.read(path).decode()
+    except KeyError:
+        return
+    parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise _unsafe(pick, "its entry_points.txt cannot be read") from error
+    for section in ("console_scripts", "gui_scripts"):
+        for name, value in parser.items(section) if parser.has_section(section) else ():
+            match = _SCRIPT.match(value.strip())
+            if match is None:
+                raise _unsafe(pick, f"its entry point {name!r} names no function: {value!r}")
+            _check_path(pick, name)
+            if "/" in name:
+                raise _unsafe(pick, f"its entry point {name!r} is a path")
+            yield Script(name, match["module"], match["attribute"])
+
+
+def _unsafe(pick: Pick, reason: str) -> UnsafeWheelError:
+    return UnsafeWheelError(
+        f"The wheel {pick.filename} is refused: {reason}.",
+        hint=f"Take another version of {pick.name}, and tell its authors.",
+        details={"package": pick.name, "version": pick.version, "wheel": pick.filename, "reason": reason},
+    )
+
+
+def _to_json(wheel: Wheel) -> dict[str, Any]:
+    return {
+        "bytes": wheel.file.stat().st_size,
+        "license": wheel.license,
+        "requires": wheel.requires,
+        "dist_info": wheel.dist_info,
+        "scripts": wheel.scripts,
+        "members": wheel.members,
+    }
+
+
+def _from_json(record: dict[str, Any], pick: Pick, file: Path) -> Wheel:
+    if file.stat().st_size != record["bytes"]:
+        raise ValueError("the wheel is not the one that was verified")
+    return Wheel(
+        pick,
+        file,
+        record["license"],
+        tuple(record["requires"]),
+        record["dist_info"],
+        tuple(Script(*script) for script in record["scripts"]),
+        tuple(map(Member._make, record["members"])),
+    )
