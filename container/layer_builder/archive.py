@@ -1,14 +1,15 @@
 """The merge: wheels into one zip, by copying their compressed bytes as they are.
 
-Nothing is inflated and nothing deflated, so it takes about as long as copying the files, and the bytes that come out
-depend on the wheels alone: entries in a fixed order with a fixed date, and what is made here is stored, not
-compressed, so that no version of zlib shows.
+Nothing is inflated and nothing deflated, so it takes about as long as copying the files, and the bytes that
+come out depend on the wheels alone: entries in a fixed order with a fixed date, and what is made here is
+stored, not compressed, so that no version of zlib shows.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 import stat
 import struct
@@ -23,12 +24,11 @@ from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.precedence import ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from layer_builder.layout import Entry
     from layer_builder.target import Target
-    from layer_builder.wheel import Wheel
+    from layer_builder.wheel import Member, Wheel
 
 FORMAT = 1  # raise it when the same wheels would give other bytes: it is part of a layer's digest
 
@@ -47,7 +47,7 @@ _BUFFER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a layer will hold: its entries in their final order, and what a person should know about the merge."""
+    """What a layer will hold: its entries in their final order, what to know about them, sizes by package."""
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
@@ -96,9 +96,13 @@ def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
     return Plan(ordered, tuple(_conflict(*pair, paths) for pair, paths in sorted(losers.items())), sizes)
 
 
-def write(plan: Plan, path: BinaryIO) -> Written:
-    """Write the zip to an open, empty file."""
-    return _Writer(path).write(plan.entries)
+def write(plan: Plan, file: BinaryIO) -> Written:
+    """Write the zip to an open, empty file.
+
+    Raises:
+        OSError: the file cannot be written, or a wheel not read.
+    """
+    return _Writer(file).write(plan.entries)
 
 
 def _check_folders(by_path: dict[str, Entry]) -> None:
@@ -124,7 +128,8 @@ def _check_size(sizes: dict[str, int]) -> None:
     largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]
     table = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in largest[:5])
     raise LayerTooLargeError(
-        f"The layer unzips to {total:,} bytes; Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",
+        f"The layer unzips to {total:,} bytes; "
+        f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",
         hint=f"The largest packages are {table}: leave one out, or use a container image function.",
         details={"unzipped_bytes": total, "limit": MAX_UNZIPPED_BYTES, "packages": dict(largest)},
     )
@@ -143,16 +148,13 @@ class _Writer:
         self._buffer = bytearray()
         self._digest = hashlib.sha256()
         self._written = 0
-        self._descriptors: dict[Path, int] = {}
 
     def write(self, entries: Sequence[Entry]) -> Written:
         directory = bytearray()
-        try:
-            for entry in entries:
-                directory += self._add(entry)
-        finally:
-            for descriptor in self._descriptors.values():
-                os.close(descriptor)
+        for wheel, group in itertools.groupby(entries, key=lambda entry: entry.wheel):
+            with wheel.file.open("rb") as source:
+                for entry in group:
+                    directory += self._add(entry, source.fileno())
         start = self._position
         self._put(directory)
         for part in _end(len(entries), len(directory), start):
@@ -160,40 +162,26 @@ class _Writer:
         self._flush()
         return Written(self._written, base64.b64encode(self._digest.digest()).decode())
 
-    def _add(self, entry: Entry) -> bytes:
+    def _add(self, entry: Entry, source: int) -> bytes:
         """Write one entry; return its row of the directory."""
-        name, position = entry.path.encode(), self._position
-        raw = entry.member is not None and entry.member.method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)
-        method = entry.member.method if entry.member and raw else zipfile.ZIP_STORED
-        compressed = entry.member.compressed if entry.member and raw else entry.size
+        name, position, member = entry.path.encode(), self._position, entry.member
+        method, compressed = zipfile.ZIP_STORED, entry.size
+        content: Iterable[bytes]
+        if member is None:
+            content = (entry.made,)
+        elif member.method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+            method, compressed = member.method, member.compressed
+            content = _raw(source, member)
+        else:  # zip knows more methods than those who unpack layers may
+            content = _inflated(entry.wheel, member)
         flags = 0 if entry.path.isascii() else _UTF8_NAME
         common = (flags, method, 0, _DATE, entry.crc, compressed, entry.size, len(name), 0)
         mode = (stat.S_IFREG | (0o755 if entry.executable else 0o644)) << 16
         self._put(_LOCAL_HEADER.pack(b"PK\3\4", _VERSION, *common) + name)
-        if entry.member is None:
-            self._put(entry.made)
-        elif raw:
-            for chunk in self._raw(entry.wheel, entry.member.offset, compressed):
-                self._put(chunk)
-        else:
-            # No installer is known to take what Lambda may not: such a member is inflated and stored.
-            for chunk in _inflated(entry):
-                self._put(chunk)
-        return (
-            _DIRECTORY_HEADER.pack(b"PK\1\2", _UNIX | _VERSION, _VERSION, *common, 0, 0, 0, mode, position)
-            + name
-        )
-
-    def _raw(self, wheel: Wheel, offset: int, length: int) -> Iterator[bytes]:
-        descriptor = self._descriptors.get(wheel.file)
-        if descriptor is None:
-            descriptor = self._descriptors[wheel.file] = os.open(wheel.file, os.O_RDONLY | os.O_CLOEXEC)
-        while length:
-            chunk = os.pread(descriptor, min(length, _BUFFER), offset)
-            if not chunk:
-                raise OSError(f"{wheel.file.name} became shorter while it was read")
-            yield chunk
-            offset, length = offset + len(chunk), length - len(chunk)
+        for chunk in content:
+            self._put(chunk)
+        row = _DIRECTORY_HEADER.pack(b"PK\1\2", _UNIX | _VERSION, _VERSION, *common, 0, 0, 0, mode, position)
+        return row + name
 
     @property
     def _position(self) -> int:
@@ -213,15 +201,25 @@ class _Writer:
         self._buffer = bytearray()
 
 
-def _inflated(entry: Entry) -> Iterator[bytes]:
-    assert entry.member is not None
-    with zipfile.ZipFile(entry.wheel.file) as archive, archive.open(entry.member.path) as content:
+def _raw(source: int, member: Member) -> Iterator[bytes]:
+    """Read a member's bytes as they are in the wheel."""
+    offset, length = member.offset, member.compressed
+    while length:
+        chunk = os.pread(source, min(length, _BUFFER), offset)
+        if not chunk:
+            raise OSError(f"the wheel ends within {member.path}")
+        yield chunk
+        offset, length = offset + len(chunk), length - len(chunk)
+
+
+def _inflated(wheel: Wheel, member: Member) -> Iterator[bytes]:
+    with zipfile.ZipFile(wheel.file) as archive, archive.open(member.path) as content:
         while chunk := content.read(_BUFFER):
             yield chunk
 
 
 def _end(count: int, size: int, start: int) -> Iterator[bytes]:
-    """End the zip; beyond 65,534 entries with the zip64 records. (Lambda's limit keeps lengths far below 4 GiB.)"""
+    """End the zip; from 65,535 entries on with the zip64 records (lengths stay far below 4 GiB)."""
     if count >= _MAX16:
         yield _END64.pack(
             b"PK\6\6", _END64.size - 12, _UNIX | _VERSION64, _VERSION64, 0, 0, count, count, size, start

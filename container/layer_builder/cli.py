@@ -1,4 +1,4 @@
-"""The command line: options in both forms of the original tool, messages for people, exit statuses for machines."""
+"""The command line: options in both forms of the original tool, words for people, statuses for machines."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from layer_builder.target import ARCHITECTURES, RUNTIMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+    from layer_builder.report import Layer
 
 log = logging.getLogger("layer_builder")
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Every status but 0 leaves a report with the error, if the command line names a place for one.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    _log_to_stderr()
     given = _separated(sys.argv[1:] if arguments is None else arguments)
     started, report, place = time.perf_counter(), Report(), _report_of(given)
     try:
@@ -60,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.exception("layer-builder met a bug of its own")
         report.error = _bug()
     status = _close(report, place, time.perf_counter() - started)
-    if not report.error:
-        sys.stdout.write(_result(report, time.perf_counter() - started))
+    if report.layer and status == EXIT_OK:
+        sys.stdout.write(_result(report.layer, report))
     return status
 
 
@@ -154,6 +156,15 @@ def _separated(arguments: Sequence[str]) -> list[str]:
     return separated
 
 
+def _log_to_stderr() -> None:
+    """Show our own lines, and of the libraries' what they warn of."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
 def _report_of(arguments: Sequence[str]) -> str:
     """Find the report's place even in a command line that is wrong elsewhere."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -165,7 +176,7 @@ def _report_of(arguments: Sequence[str]) -> str:
 
 
 def _stop_on_signals() -> None:
-    """Let Batch's SIGTERM and Ctrl-C end the build as an error does: nothing half-written stays, a report is left."""
+    """End the build on SIGTERM or Ctrl-C as on an error: no half-written file stays, a report is left."""
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
         raise InterruptedBuildError(
@@ -189,32 +200,23 @@ def _close(report: Report, place: str, seconds: float) -> int:
     report.timings["total"] = round(seconds, 4)
     for warning in report.warnings:
         log.warning("warning: %s", warning)
+    failures = [report.error] if report.error else []
     if place:
         from layer_builder import storage
 
         try:
             storage.write(place, report.to_json(), "application/json")
         except BuildError as error:
-            log.error("error %s: %s", error.code, error.message)
-            report.error = report.error or error
-    error = report.error
-    if error is None:
-        return EXIT_OK
-    log.error("error %s: %s", error.code, error.message)
-    if error.hint:
-        log.error("hint: %s", error.hint)
-    return error.exit_status
+            failures.append(error)
+    for failure in failures:
+        log.error("error %s: %s", failure.code, failure.message)
+        if failure.hint:
+            log.error("hint: %s", failure.hint)
+    return failures[0].exit_status if failures else EXIT_OK
 
 
-def _result(report: Report, seconds: float) -> str:
-    layer = report.layer
-    assert layer is not None
-    where = (
-        f"{layer.layer_version_arn} from {layer.zip.location}"
-        if layer.layer_version_arn
-        else layer.zip.location
-    )
-    return (
-        f"{where}: {len(report.packages)} packages for {report.runtime} on {report.architecture}, "
-        f"{layer.zip.bytes / 1e6:.1f} MB ({layer.zip.unzipped_bytes / 1e6:.1f} MB unzipped), {seconds:.2f} s\n"
-    )
+def _result(layer: Layer, report: Report) -> str:
+    published = f"{layer.layer_version_arn} from " if layer.layer_version_arn else ""
+    sizes = f"{layer.zip.bytes / 1e6:.1f} MB ({layer.zip.unzipped_bytes / 1e6:.1f} MB unzipped)"
+    what = f"{len(report.packages)} packages for {report.runtime} on {report.architecture}"
+    return f"{published}{layer.zip.location}: {what}, {sizes}, {report.timings['total']:.2f} s\n"

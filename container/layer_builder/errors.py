@@ -1,7 +1,7 @@
 """What can go wrong, as a reader of the report or a caller of the command sees it.
 
-An error has a documented code, a message of one sentence in the user's own words, a hint that says what to do, and
-details for programs. Exit statuses: 2 the requirements are at fault (never retried), 75 try again
+An error has a documented code, a message of one sentence in the user's own words, a hint that says what to
+do, and details for programs. Exit statuses: 2 the requirements are at fault (never retried), 75 try again
 (sysexits' EX_TEMPFAIL), 70 a bug of ours (EX_SOFTWARE).
 """
 
@@ -82,7 +82,7 @@ class LayerTooLargeError(BuildError):
 
 
 class StorageDeniedError(BuildError):
-    """S3 or Lambda refuses: a permission, a bucket or a setting is wrong, and trying again changes nothing."""
+    """S3 refuses: a permission, a bucket or a setting is wrong, and trying again changes nothing."""
 
     code = "STORAGE_DENIED"
 

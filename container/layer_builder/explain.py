@@ -5,41 +5,55 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from layer_builder import index, uv
 from layer_builder.errors import BuildError, IndexUnreachableError, NoWheelError, ResolutionError
 from layer_builder.target import RUNTIMES, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Sequence
 
     from layer_builder.index import IndexedWheel
+    from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
 
 _NETWORK = re.compile(
     r"Failed to fetch|error sending request|client error|Request failed after|dns error|operation timed out"
     r"|HTTP status (client|server) error|invalid peer certificate|Could not connect"
 )
-_NAME = r"`?(?P<name>[A-Za-z0-9][\w.-]*)"
+_NAME = r"`?(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
 _NO_WHEEL = re.compile(r"\b(?:has|have) no (?:usable wheels|wheels with a matching)")
+# From the surest to the least sure; the hints name one version of many, so theirs is not taken.
 _NO_WHEEL_OF = (
+    re.compile(rf"\bBecause {_NAME}==(?P<version>[\w.!+]+) has no (?:usable )?wheels"),
     re.compile(rf"Wheels are required for {_NAME}`"),
-    re.compile(rf"wheels for {_NAME}` \(v(?P<version>[^)]+)\)"),
-    re.compile(rf"Wheels are available for {_NAME}` \(v(?P<version>[^)]+)\)"),
-    re.compile(rf"all versions of {_NAME} have no usable wheels"),
-    re.compile(rf"{_NAME}==(?P<version>\S+) has no (?:usable )?wheels"),
+    re.compile(rf"wheels for {_NAME}` \("),
+    re.compile(rf"Wheels are available for {_NAME}` \("),
+    re.compile(rf"all versions of {_NAME} have no (?:usable )?wheels"),
 )
-_UNKNOWN = re.compile(rf"Because {_NAME}(?:\[[^]]*\])? was not found in the package registry")
-_NO_VERSION = re.compile(rf"Because there (?:is no version|are no versions) of {_NAME}(?P<specifier>\S*)")
-_CONCLUSION = re.compile(r",? ?(?:and )?we can conclude that your requirements are unsatisfiable\.?$")
+_UNKNOWN = re.compile(rf"\b{_NAME}(?:\[[^]]*\])? was not found in the package registry")
+_NO_VERSION = re.compile(rf"there (?:is no version|are no versions) of {_NAME}(?P<specifier>[^\s,]*)")
+_CONCLUDED = re.compile(r",? we can conclude that .*$")
+_SHOWN_CHARACTERS = 500
+_SHOWN_FILES = 50
+_SHOWN_KINDS = 4
 
 
-def failure(stderr: str, excluded: Collection[str], target: Target, settings: Settings) -> BuildError:
+def failure(
+    stderr: str,
+    requirements: Requirements,
+    excluded: Collection[str],
+    target: Target,
+    settings: Settings,
+) -> BuildError:
     """Make an error of what uv said when it failed.
 
     Args:
         stderr: uv's explanation.
+        requirements: what was asked for.
         excluded: projects of which versions were ruled out because their wheels do not load on the target.
         target: what the layer is for.
         settings: of the installation.
@@ -51,10 +65,10 @@ def failure(stderr: str, excluded: Collection[str], target: Target, settings: Se
             hint="Try again; if it stays so, check the network and the index.",
             details=details,
         )
-    if _NO_WHEEL.search(stderr) or any(re.search(rf"\b{re.escape(name)}\b", stderr) for name in excluded):
-        name, version = _without_wheel(stderr, excluded)
-        if name:
-            return no_wheel(name, version, target, settings, details)
+    name, version = _without_wheel(stderr, excluded)
+    if name:
+        allowed = SpecifierSet(f"=={version}") if version else _specifier(name, requirements)
+        return _no_wheel(name, allowed, _wheels_of(name, settings), target, details)
     if match := _UNKNOWN.search(stderr):
         return ResolutionError(
             f"There is no package named {match['name']} in the package index.",
@@ -74,71 +88,84 @@ def failure(stderr: str, excluded: Collection[str], target: Target, settings: Se
     )
 
 
-def no_wheel(
-    name: str,
-    version: str | None,
-    target: Target,
-    settings: Settings,
-    details: dict[str, Any] | None = None,
+def _no_wheel(
+    name: str, allowed: SpecifierSet, wheels: Sequence[IndexedWheel], target: Target, details: dict[str, Any]
 ) -> NoWheelError:
     """Say which wheels a package has instead of one for the target, and the nearest way out."""
-    what = f"{name} {version}" if version else name
-    details = {**(details or {}), "package": name, "version": version}
+    meant = [wheel for wheel in wheels if allowed.contains(wheel.version, prereleases=True)]
+    wanted = f"{name}{allowed}"
+    details = {
+        **details,
+        "package": name,
+        "versions": str(allowed),
+        "wheels": sorted(wheel.filename for wheel in meant)[:_SHOWN_FILES],
+    }
+    if meant:
+        message = f"{wanted} has no wheel for {target}; it has wheels for {_kinds(meant, target)}."
+    else:
+        message = f"{wanted} is published as source code only, without a wheel for {target}."
+    ways = []
+    others = [Target(other, target.architecture) for other in RUNTIMES.values() if other != target.runtime]
+    if runtimes := [other.runtime.name for other in others if _loading(meant, other)]:
+        ways.append(f"{' or '.join(runtimes)}, where it loads")
+    if versions := sorted({wheel.version for wheel in _loading(wheels, target)}):
+        versions = [version for version in versions if not version.is_prerelease] or versions
+        span = f"between {versions[0]} and {versions[-1]}" if len(versions) > 1 else f"{versions[0]}"
+        ways.append(f"a version of {name} that has wheels for {target}, {span}")
+    hint = f"Take {', or '.join(ways)}." if ways else "Look for a package that publishes wheels for Linux."
+    return NoWheelError(message, hint=hint, details=details)
+
+
+def _wheels_of(name: str, settings: Settings) -> list[IndexedWheel]:
     try:
         index_url = settings.index_url or uv.default_index(settings)
-        wheels = index.wheels_of(name, index_url) if index_url else []
+        return index.wheels_of(name, index_url) if index_url else []
     except IndexUnreachableError:
-        wheels = []
-    meant = [wheel for wheel in wheels if version is None or wheel.version in SpecifierSet(f"=={version}")]
-    details["wheels"] = sorted(wheel.filename for wheel in meant)[:50]
-    if not meant:
-        return NoWheelError(
-            f"{what} is published as source code only, without a wheel for {target}.",
-            hint=_way_out(name, wheels, meant, target) or "Look for a package that publishes wheels.",
-            details=details,
-        )
-    return NoWheelError(
-        f"{what} has no wheel for {target}; its wheels are for {_kinds(meant)}.",
-        hint=_way_out(name, wheels, meant, target) or "Look for a package that publishes wheels for Linux.",
-        details=details,
-    )
+        return []  # the error is the same without its explanation
+
+
+def _specifier(name: str, requirements: Requirements) -> SpecifierSet:
+    """Take together what the requirements themselves say of a project's versions."""
+    specifier = SpecifierSet()
+    for line in requirements.lines:
+        if line.project == canonicalize_name(name):
+            specifier &= Requirement(line.text).specifier
+    return specifier
 
 
 def _without_wheel(stderr: str, excluded: Collection[str]) -> tuple[str, str | None]:
-    version = None
-    for pattern in _NO_WHEEL_OF:
-        if match := pattern.search(stderr):
-            version = match.groupdict().get("version") or _pinned(match["name"], stderr)
-            return match["name"], version
-    return next((name for name in excluded if name in stderr), ""), version
+    """Find the package, and if only one is wanted the version, that has no wheel; empty if it is not that."""
+    for name in excluded:
+        if re.search(rf"\b{re.escape(name)}\b", stderr):
+            return name, _pinned(name, stderr)
+    if _NO_WHEEL.search(stderr):
+        for pattern in _NO_WHEEL_OF:
+            if match := pattern.search(stderr):
+                return match["name"], match.groupdict().get("version") or _pinned(match["name"], stderr)
+    return "", None
 
 
 def _pinned(name: str, stderr: str) -> str | None:
-    match = re.search(rf"\b{re.escape(name)}==([\w.!+]+)", stderr)
-    return match[1].rstrip(".") if match else None
+    match = re.search(rf"you require {re.escape(name)}==([\w.!+*]+)", stderr)
+    return match[1].rstrip(".") if match and "*" not in match[1] else None
 
 
-def _way_out(name: str, wheels: Iterable[IndexedWheel], meant: Iterable[IndexedWheel], target: Target) -> str:
-    """Find the nearest change that helps: another runtime for these versions, or another version."""
-    here = frozenset(target.tags)
-    if other := sorted(
-        {wheel.version for wheel in wheels if wheel.tags & here and not wheel.version.is_prerelease}
-    ):
-        newest = f"{name}=={other[-1]}"
-        return f"{newest} is the newest release that loads on {target}; take {name}<={other[-1]}."
-    runtimes = [
-        runtime.name
-        for runtime in RUNTIMES.values()
-        if any(wheel.tags & frozenset(Target(runtime, target.architecture).tags) for wheel in meant)
-    ]
-    return f"It has wheels for {', '.join(runtimes)}: take that runtime." if runtimes else ""
+def _loading(wheels: Sequence[IndexedWheel], target: Target) -> list[IndexedWheel]:
+    tags = frozenset(target.tags)
+    return [wheel for wheel in wheels if wheel.tags & tags]
 
 
-def _kinds(wheels: Iterable[IndexedWheel]) -> str:
-    """Name what wheels there are, as `cp312 on win_amd64`, shortened."""
-    kinds = sorted({f"{tag.interpreter} on {tag.platform}" for wheel in wheels for tag in wheel.tags})
-    more = f" and {len(kinds) - 4} more" if len(kinds) > 4 else ""
-    return ", ".join(kinds[:4]) + more
+def _kinds(wheels: Sequence[IndexedWheel], target: Target) -> str:
+    """Name what wheels there are, as `cp312 manylinux_2_28_aarch64`; the nearest to the target first."""
+
+    def distance(kind: str) -> tuple[bool, bool, str]:
+        return "manylinux" not in kind, target.machine not in kind, kind
+
+    kinds = sorted(
+        {f"{tag.interpreter} {tag.platform}" for wheel in wheels for tag in wheel.tags}, key=distance
+    )
+    more = f" and {len(kinds) - _SHOWN_KINDS} more" if len(kinds) > _SHOWN_KINDS else ""
+    return ", ".join(kinds[:_SHOWN_KINDS]) + more
 
 
 def _last_cause(stderr: str) -> str:
@@ -149,8 +176,9 @@ def _last_cause(stderr: str) -> str:
 
 
 def _boiled_down(stderr: str) -> str:
-    """Take the explanation's own sentence, without the tree drawing around it."""
+    """Keep the facts of the explanation, and leave out its conclusions."""
     body = stderr.partition("cause:")[2].partition("\nhint:")[0] or stderr
-    text = " ".join(body.split())
-    text = _CONCLUSION.sub("", text.removeprefix("Because ")).rstrip(" .,")
-    return text if len(text) <= 600 else text[:600] + "…"
+    sentences = re.split(r"\. (?:And )?[Bb]ecause ", " ".join(body.split()).removeprefix("Because "))
+    facts = [_CONCLUDED.sub("", sentence).strip(" .,") for sentence in sentences]
+    text = "; ".join(fact for fact in facts if fact)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -1,6 +1,8 @@
-"""Wheels from the index into the cache: several at once, each checked by its hash, each verified when first seen.
+"""Wheels from the index into the cache: several at once, each checked by its hash, each verified when first
+seen.
 
-The cache is addressed by content (a wheel lies under its sha256), so any number of builders share it without locks.
+The cache is addressed by content (a wheel lies under its sha256), so any number of builders share it without
+locks.
 """
 
 from __future__ import annotations

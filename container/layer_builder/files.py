@@ -18,7 +18,8 @@ _MODE = 0o644
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` for writing; it takes the name at the end, or goes without a trace.
 
-    Several processes may write the same path at once: the last one's file stays, and readers see only whole files.
+    Several processes may write the same path at once: the last one's file stays, and readers see only whole
+    files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".part", dir=path.parent)

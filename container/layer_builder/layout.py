@@ -1,9 +1,10 @@
 """Where a wheel's files go in a layer, and the few that are not the wheel's own bytes.
 
-Modules go under `python/lib/python3.X/site-packages/`, commands under `bin/`: Lambda has both on its paths. The rules
-are those of an installer (PyPA's "Binary distribution format"), and the outcome that of `pip install --target`, but
-for: no INSTALLER, REQUESTED or direct_url.json; commands start with the runtime's interpreter; RECORD says where
-things are in the layer.
+Modules go under `python/lib/python3.X/site-packages/`, commands under `bin/`: Lambda has both on its paths.
+The rules are those of an installer (PyPA's "Binary distribution format"), and the outcome that of `pip
+install --target`, but
+for: no INSTALLER, REQUESTED or direct_url.json; commands start with the runtime's interpreter; RECORD says
+where things are in the layer.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from typing import TYPE_CHECKING
 from layer_builder.errors import UnsafeWheelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from layer_builder.target import Target
     from layer_builder.wheel import Member, Script, Wheel
 
@@ -80,9 +79,8 @@ def _from_data(wheel: Wheel, member: Member, data: str, target: Target) -> Entry
     if scheme == "scripts":
         content = wheel.read(member.path)
         if content.startswith(b"#!python"):
-            first_line, newline, body = content.partition(b"\n")
-            shebang = f"#!{target.interpreter}".encode()
-            return Entry(f"{BIN}/{rest}", True, wheel, made=shebang + b"\n" + body if newline else shebang)
+            body = content.partition(b"\n")[2]
+            return Entry(f"{BIN}/{rest}", True, wheel, made=f"#!{target.interpreter}\n".encode() + body)
         return Entry(f"{BIN}/{rest}", True, wheel, member)
     if scheme in ("purelib", "platlib"):
         return Entry(f"{site}/{rest}", member.executable, wheel, member)

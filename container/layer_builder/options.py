@@ -25,7 +25,8 @@ class Options:
         architecture: `arm64` or `x86_64`.
         description: the layer's; None for the requirements themselves.
         license: the layer's, as a person writes it.
-        output: a file, a folder or an `s3://` prefix (both end with a slash) for the zip; empty for NAME.zip here.
+        output: a file, a folder or an `s3://` prefix (both end with a slash) for the zip; empty for NAME.zip
+        here.
         report: a file or `s3://` URL for the report; empty for none.
         publish_bucket: upload there and publish a layer version; empty to only make the zip.
         publish_prefix: the key's prefix in that bucket.
@@ -52,7 +53,8 @@ class Options:
         """Check what can be checked without asking anyone.
 
         Raises:
-            UsageError: options that contradict each other, or that Lambda would not take (API_PublishLayerVersion).
+            UsageError: options that contradict each other, or that Lambda would not take
+            (API_PublishLayerVersion).
         """
         if bool(self.path) == bool(self.inline):
             raise UsageError(

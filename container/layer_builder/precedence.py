@@ -1,8 +1,9 @@
 """Which of two packages keeps a path that both have: the one that pip would leave there.
 
-pip unpacks a package after those it depends on, and the alphabetically later before the earlier, and what is unpacked
-last stays. So a package that others depend on yields to them. (pip peels the leaves off the dependency graph round by
-round; within a cycle it goes by the depth from the root, here by the alphabet alone.)
+pip unpacks a package after those it depends on, and the alphabetically later before the earlier, and what is
+unpacked last stays. So a package that others depend on yields to them. (pip peels the leaves off the
+dependency graph round by round; within a cycle it goes by the depth from the root, here by the alphabet
+alone.)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ SCHEMA = "layerdrop/report/1"
 
 @dataclass(frozen=True, slots=True)
 class Zip:
-    """Where the zip is: a path or URL, and for S3 bucket and key; its length and that of what is in it, in bytes."""
+    """Where the zip is, for S3 with bucket and key; its length and that of what is in it, in bytes."""
 
     location: str
     bucket: str | None

@@ -1,9 +1,9 @@
 """Requirements as people write them, read strictly.
 
-The text comes from whoever may upload a file, and a requirements file can do much: `--no-binary` alone makes an
-installer run a package's setup.py, `-r` and `file:` read the server's files, `--index-url` sends it elsewhere. So a
-line is taken only if it is a plain requirement (PEP 508) with at most `--hash` options, and what goes on from here is
-written anew from the parsed parts.
+The text comes from whoever may upload a file, and a requirements file can do much: `--no-binary` alone makes
+an installer run a package's setup.py, `-r` and `file:` read the server's files, `--index-url` sends it
+elsewhere. So a line is taken only if it is a plain requirement (PEP 508) with at most `--hash` options, and
+what goes on from here is written anew from the parsed parts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _REFUSED_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One requirement: its canonical text, its project, and the sha256 digests that the file allows for it."""
+    """One requirement: its canonical text, its project, the sha256 digests the file allows for it."""
 
     number: int
     text: str
@@ -59,7 +59,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a requirements file asks for."""
+    """What a requirements file asks for.
+
+    Attributes:
+        lines: the requirements, in the file's order.
+        hashes_required: whether every package that goes in must have one of the file's hashes; as with
+            pip, one `--hash` anywhere makes it so.
+        sha256: the digests that the file allows, by project.
+    """
 
     lines: tuple[Line, ...]
     hashes_required: bool = False
@@ -79,15 +86,16 @@ def decode(content: bytes) -> str:
     """
     if len(content) > MAX_BYTES:
         raise RequirementsError(
-            f"The requirements file has {len(content):,} bytes; at most {MAX_BYTES:,} are read.",
+            f"The requirements file is larger than {MAX_BYTES:,} bytes.",
             hint="Upload a requirements.txt, not an archive.",
         )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequirementsError(
-            f"The requirements file is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}.",
+            "The requirements file is not UTF-8 text.",
             hint="Save it as UTF-8.",
+            details={"offset": error.start, "byte": content[error.start]},
         ) from error
     if "\0" in text:
         raise RequirementsError(
@@ -126,7 +134,7 @@ def parse(text: str) -> Requirements:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Join continued lines and drop comments, in the way and order pip does; yield the first line's number."""
+    """Join continued lines and drop comments, as pip does; yield the first line's number with each."""
     start, parts = 0, list[str]()
     for number, raw in enumerate(text.splitlines(), start=1):
         start = start if parts else number
@@ -212,6 +220,6 @@ def _refusal(number: int, content: str, reason: str) -> RequirementsError:
     shown = content if len(content) <= 200 else content[:200] + "…"
     return RequirementsError(
         f"Line {number} of the requirements, {shown!r}: {reason}.",
-        hint="A line is a package with extras, versions and markers, such as requests[socks]>=2.32; python_version < '3.14'.",
+        hint="Write lines such as requests[socks]>=2.32 or tomli==2.0.1; python_version < '3.11'.",
         details={"line": number, "text": shown, "reason": reason},
     )

@@ -1,9 +1,9 @@
 """From requirements to wheels: one file per package, the best that the target loads.
 
-uv finds the versions. It knows no platform for Amazon Linux 2 (glibc 2.26), so for that it is given the next newer one
-it has, and what it then chooses wrongly is ruled out: for a package whose chosen version has no wheel of exactly our
-tags, all such versions are excluded and uv is asked again, until every package has one. What is found is the newest
-set of versions that loads, as if uv had known the platform.
+uv finds the versions. It knows no platform for Amazon Linux 2 (glibc 2.26), so for that it is given the next
+newer one it has, and what it then chooses wrongly is ruled out: for a package whose chosen version has no
+wheel of exactly our tags, all such versions are excluded and uv is asked again, until every package has one.
+What is found is the newest set of versions that loads, as if uv had known the platform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import create_compatible_tags_selector
 from packaging.utils import parse_wheel_filename
 
-from layer_builder import explain, index, uv
+from layer_builder import uv
 from layer_builder.errors import HashMismatchError, RequirementsError, ResolutionError
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def resolve(requirements: Requirements, target: Target, settings: Settings) -> R
         ]
         outcome = uv.compile_lock(requirements.texts, constraints, target, settings)
         if outcome.status != 0:
-            raise explain.failure(outcome.stderr, excluded, target, settings)
+            from layer_builder import explain  # what only failures need is not imported before
+
+            raise explain.failure(outcome.stderr, requirements, excluded, target, settings)
         wheels = _wheels(outcome.lock, target)
         unfit = [package for package, fitting in wheels if not fitting]
         if not unfit:
@@ -114,6 +116,8 @@ def _wheels(lock: str, target: Target) -> list[tuple[Package, list[PackageWheel]
 
 def _versions_that_do_not_load(package: Package, target: Target, settings: Settings) -> set[str]:
     """List the versions uv would take although none of their wheels loads; always with the one it took."""
+    from layer_builder import index
+
     versions = {str(package.version)}
     index_url = package.index or settings.index_url or uv.default_index(settings)
     if index_url:
@@ -137,8 +141,8 @@ def _pick(package: Package, wheels: list[PackageWheel], requirements: Requiremen
         allowed = requirements.sha256.get(name)
         if not allowed:
             raise HashMismatchError(
-                f"{name} {version} is needed, and the requirements give no --hash for it, although others have one.",
-                hint=f"Add {name}=={version} with --hash=sha256:{wheel.hashes.get('sha256', '…')}, or leave hashes out.",
+                f"{name} {version} is needed, and the requirements have no --hash for it, as for others.",
+                hint=f"Add {name}=={version} --hash=sha256:{wheel.hashes.get('sha256')}, or drop all hashes.",
                 details={"package": name, "version": version},
             )
         matching = [wheel for wheel in wheels if wheel.hashes.get("sha256") in allowed]

@@ -1,4 +1,4 @@
-"""Where things are read from and put: files here, objects in S3. The only user of S3, and boto3 is imported only then."""
+"""Where things are read from and put: files, or objects in S3. boto3 is imported only for the latter."""
 
 from __future__ import annotations
 
@@ -156,20 +156,22 @@ def _errors(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (NoCredentialsError, NoRegionError) as error:
-        raise StorageDeniedError(
-            f"Cannot {what}: {error}.".replace("..", "."), hint="Configure AWS credentials."
-        ) from error
-    except ClientError as error:
-        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        # The transfer manager's errors hide S3's own.
+        cause = error.__context__ if isinstance(error.__context__, ClientError) else error
+        code, reason = _answer(cause)
+        message = f"Cannot {what}: {reason}."
         if code in _MISSING and what.startswith("read"):
-            raise RequirementsNotFoundError(
-                f"Cannot {what}: {message or code}.", hint="Check bucket, key and version."
-            ) from error
-        if code in _DENIED or code in _MISSING:
-            raise StorageDeniedError(
-                f"Cannot {what}: {message or code}.", hint="Check the bucket and the role's permissions."
-            ) from error
-        raise StorageUnavailableError(f"Cannot {what}: {message or code}.", hint="Try again.") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise StorageUnavailableError(f"Cannot {what}: {error}.", hint="Try again.") from error
+            raise RequirementsNotFoundError(message, hint="Check bucket, key and version.") from error
+        if code in _DENIED | _MISSING:
+            raise StorageDeniedError(message, hint="Check the bucket and the role's permissions.") from error
+        if isinstance(error, NoCredentialsError | NoRegionError):
+            raise StorageDeniedError(message, hint="Configure AWS credentials and a region.") from error
+        raise StorageUnavailableError(message, hint="Try again.") from error
+
+
+def _answer(error: BaseException) -> tuple[str, str]:
+    """Take S3's code and words out of boto3's error."""
+    answer = getattr(error, "response", {}).get("Error", {})
+    code = str(answer.get("Code", ""))
+    return code, (answer.get("Message") or code or str(error)).rstrip(".")

@@ -1,8 +1,8 @@
 """What a layer is built for: a Lambda runtime on an architecture, and what follows from that.
 
-Wheels say by their tags where they load. A wheel tagged `manylinux_2_28` needs glibc 2.28 or newer, so the list of
-tags a runtime takes starts at the runtime's own glibc and goes down: a fixed tag such as `manylinux2014` gives old
-releases, and a bare `linux` gives ones that do not load (PEP 600).
+Wheels say by their tags where they load. A wheel tagged `manylinux_2_28` needs glibc 2.28 or newer, so the
+list of tags a runtime takes starts at the runtime's own glibc and goes down: a fixed tag such as
+`manylinux2014` gives old releases, and a bare `linux` gives ones that do not load (PEP 600).
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Runtime:
 
     Attributes:
         name: Lambda's identifier, `python3.13`.
-        patch: the full Python version that the runtime is known to have reached. AWS patches runtimes without naming
-            versions, so this is a floor: a release that asks for a newer patch is not chosen until it is raised here.
+        patch: the full Python version that the runtime is known to have reached. AWS patches runtimes without
+        naming
+            versions, so this is a floor: a release that asks for a newer patch is not chosen until it is
+            raised here.
         glibc: the C library of the runtime's Amazon Linux.
-        uv_glibc: the nearest glibc that uv has a platform for; where it differs, `resolve` narrows the choice.
+        uv_glibc: the nearest glibc that uv has a platform for; where it differs, `resolve` narrows the
+        choice.
     """
 
     name: str
@@ -48,9 +51,10 @@ class Runtime:
         return int(major), int(minor)
 
 
-# Operating systems: AWS Lambda Developer Guide, "Lambda runtimes": 3.11 on Amazon Linux 2 (glibc 2.26), 3.12 and newer
-# on Amazon Linux 2023 (glibc 2.34). Patch versions: 3.13.9 and 3.14.0 were reported of the public base images in
-# January 2026 (aws-lambda-base-images issues 364 and 374); 3.11.14 and 3.12.12 are the releases of the same weeks.
+# Operating systems: AWS Lambda Developer Guide, "Lambda runtimes": 3.11 on Amazon Linux 2 (glibc 2.26), 3.12
+# and newer on Amazon Linux 2023 (glibc 2.34). Patch versions: 3.13.9 and 3.14.0 were reported of the public
+# base images in January 2026 (aws-lambda-base-images issues 364 and 374); 3.11.14 and 3.12.12 are the
+# releases of the same weeks.
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
@@ -116,7 +120,7 @@ class Target:
         return "/var/lang/bin/python{}.{}".format(*self.runtime.version)
 
     def platforms(self) -> list[str]:
-        """List the platform tags that load here, best first: the runtime's glibc, every older one, bare linux."""
+        """List the platform tags that load here, best first: from the runtime's glibc down."""
         major, newest = self.runtime.glibc
         tags = []
         for minor in range(newest, _OLDEST_GLIBC_MINOR[self.machine] - 1, -1):
@@ -141,7 +145,8 @@ class Target:
     def environment(self) -> dict[str, str]:
         """The values of environment markers (PEP 508) inside Lambda, whatever machine this runs on.
 
-        Kernel release and version differ between hosts of Lambda, so no package can depend on them: they are empty.
+        Kernel release and version differ between hosts of Lambda, so no package can depend on them: they are
+        empty.
         """
         return {
             "implementation_name": "cpython",

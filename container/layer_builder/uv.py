@@ -1,7 +1,8 @@
 """The uv command: finds a set of versions that satisfies requirements, for a target that need not be at hand.
 
-What goes in is written by us: requirements on standard input, an environment of our own making, no configuration
-files. What comes out is a lock file (pylock.toml, PEP 751) and, when there is none, uv's explanation.
+What goes in is written by us: requirements on standard input, an environment of our own making, no
+configuration files. What comes out is a lock file (pylock.toml, PEP 751) and, when there is none, uv's
+explanation.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from layer_builder.settings import Settings
     from layer_builder.target import Target
 
-# What uv needs of the operator's environment to reach an index: certificates, proxies, a place to resolve names from.
+# What uv needs of the operator's environment to reach an index: certificates, proxies, a place to resolve
+# names from.
 _PASSED_ON = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",

@@ -81,7 +81,8 @@ def get(url: str, *, accept: str = "*/*", encodings: str = "identity") -> Iterat
 
 @cache
 def _pool(proxy: str | None) -> urllib3.PoolManager:
-    # Imported late here and above: with every wheel in the cache nothing is fetched, and the import is not cheap.
+    # Imported late here and above: with every wheel in the cache nothing is fetched, and the import is not
+    # cheap.
     import urllib3
 
     options: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """One wheel: what is inside, and whether it can be trusted to be what it says.
 
-A wheel is a zip (PEP 427). Its members are not unpacked here, only found: where their compressed bytes lie, so that
-these can be copied as they are. Every member is inflated once, when the wheel is first seen, to prove that lengths and
-checksums hold; the findings are kept beside the wheel in the cache.
+A wheel is a zip (PEP 427). Its members are not unpacked here, only found: where their compressed bytes lie,
+so that these can be copied as they are. Every member is inflated once, when the wheel is first seen, to prove
+that lengths and checksums hold; the findings are kept beside the wheel in the cache.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _check_sizes(pick: Pick, infos: Any) -> None:
 
 
 def _members(pick: Pick, stream: BinaryIO, infos: Any) -> Iterator[Member]:
-    """Find each member's bytes, checking that directory and local headers agree and that no two share bytes."""
+    """Find each member's bytes, checking that directory and headers agree and no two share bytes."""
     end = os.fstat(stream.fileno()).st_size
     taken: list[tuple[int, int, str]] = []
     for info in infos:
