@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Exit codes that the builder itself gives: requirements at fault, try again, its own fault.
 _BUILDER_EXITS = (2, 75, 70)
+# By signal 9, which the kernel sends when memory is short.
+_KILLED = 137
 
 
 @dataclass(frozen=True)
@@ -76,66 +78,66 @@ def _function_problem(error: Mapping[str, str], doing: str, group: str) -> Probl
 
 
 def _job_problem(job: Mapping[str, Any], reported: Problem | None, group: str) -> Problem:
-    attempts = job.get("Attempts") or [{}]
-    container = {**(job.get("Container") or {}), **(attempts[-1].get("Container") or {})}
+    attempts = job.get("Attempts") or []
+    last = attempts[-1] if attempts else {}
+    container = {**(job.get("Container") or {}), **(last.get("Container") or {})}
     exit_code = container.get("ExitCode")
-    reason = str(container.get("Reason") or "")
-    status_reason = str(job.get("StatusReason") or attempts[-1].get("StatusReason") or "")
+    reasons = (job.get("StatusReason"), last.get("StatusReason"), container.get("Reason"))
+    said = " ".join(dict.fromkeys(str(reason) for reason in reasons if reason))
     log = {"group": group, "stream": container.get("LogStreamName")}
+    cut_short = _cut_short(exit_code, said)
     # The report may be an earlier attempt's, when the last one was killed: only an own exit vouches for it.
-    if reported is not None and exit_code in _BUILDER_EXITS:
+    if cut_short is None and reported is not None and exit_code in _BUILDER_EXITS:
         return replace(reported, log=log)
-    details = {
-        "exit_code": exit_code,
-        "reason": reason or None,
-        "status_reason": status_reason or None,
-        "attempts": len(job.get("Attempts") or []),
-    }
-    code, message, hint = _explain(exit_code, reason, status_reason)
+    code, message, hint = cut_short or _ended(exit_code, said)
+    details = {"exit_code": exit_code, "reason": said or None, "attempts": len(attempts)}
     return Problem(code, message, hint, details, log)
 
 
-def _explain(exit_code: int | None, reason: str, status_reason: str) -> tuple[ErrorCode, str, str]:
-    """The words that Batch and Fargate use stand in the guides on stopped tasks and on job timeouts:
+def _cut_short(exit_code: int | None, said: str) -> tuple[ErrorCode, str, str] | None:
+    """What kept the builder from ending by itself, in the words that Batch and Fargate use for it.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
     https://docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html
     """
-    said = f"{status_reason} {reason}"
     if "attempt duration exceeded timeout" in said:
         return (
             ErrorCode.JOB_TIMED_OUT,
             "The build took longer than the stack allows.",
             "Ask for fewer packages, or raise the stack's parameter JobTimeoutSeconds.",
         )
-    if "OutOfMemory" in said or exit_code == 137:
+    if "OutOfMemory" in said or exit_code == _KILLED:
         return (
             ErrorCode.JOB_OUT_OF_MEMORY,
-            "The build needed more memory than it has.",
+            "The build was killed, most likely because it needed more memory than it has.",
             "Raise the stack's parameter for the memory of this architecture's jobs.",
         )
     if "CannotPull" in said:
         return (
             ErrorCode.IMAGE_NOT_PULLED,
-            f"The builder's image could not be fetched: {reason or status_reason}.",
+            "The builder's image could not be fetched.",
             "Check that the image is in the stack's repository and that the job's subnets reach ECR and S3.",
         )
-    if "Spot" in said and "interrupted" in said:
+    if "Spot Task was interrupted" in said:
         return (
             ErrorCode.JOB_INTERRUPTED,
             "Spot capacity was taken away at every attempt.",
             "Upload the file again, or set this architecture's capacity to FARGATE.",
         )
+    return None
+
+
+def _ended(exit_code: int | None, said: str) -> tuple[ErrorCode, str, str]:
     if exit_code in _BUILDER_EXITS:
         return (
             ErrorCode.BUILD_FAILED,
             f"The builder ended with exit code {exit_code} and left no report.",
             "The job's log has more.",
         )
-    ended = f"with exit code {exit_code}" if exit_code is not None else "before it could start"
+    ended = "before it could start" if exit_code is None else f"with exit code {exit_code}"
     return (
         ErrorCode.JOB_FAILED,
-        f"The build job ended {ended}: {(reason or status_reason or 'no reason given').rstrip('.')}.",
+        f"The build job ended {ended}: {(said or 'no reason given').rstrip('.')}.",
         "The job's log has more; upload the file again to try again.",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,11 @@ class PublishedVersion:
             "version": self.version,
             "reused": self.reused,
         }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read back what `to_json` wrote."""
+        return cls(document["layer_version_arn"], document["version"], document["reused"])
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,10 @@ class Manifest:
     outcomes: Sequence[Outcome] = field(default=())
     problem: Problem | None = None
 
-    def to_text(self) -> str:
+    def to_bytes(self) -> bytes:
         """The manifest as it lies in the bucket: for people as well, so indented."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        # A report may hold half a surrogate pair, which JSON can escape and UTF-8 cannot write.
+        return (json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         """The manifest by its schema."""

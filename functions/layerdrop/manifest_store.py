@@ -45,7 +45,7 @@ class ManifestStore:
             if sequencer is not None and is_newer(sequencer, than=build_input.sequencer):
                 return False
             try:
-                self._put_if_unchanged(build_input.bucket, key, etag, manifest.to_text())
+                self._put_if_unchanged(build_input.bucket, key, etag, manifest.to_bytes())
             except ClientError as error:
                 if error_code(error) not in _LOST_RACE:
                     raise
@@ -70,16 +70,16 @@ class ManifestStore:
             sequencer = None
         return response["ETag"], sequencer
 
-    def _put_if_unchanged(self, bucket: str, key: str, etag: str | None, text: str) -> None:
+    def _put_if_unchanged(self, bucket: str, key: str, etag: str | None, body: bytes) -> None:
         if etag is None:
             self.s3.put_object(
                 Bucket=bucket,
                 Key=key,
-                Body=text.encode(),
+                Body=body,
                 ContentType="application/json",
                 IfNoneMatch="*",
             )
         else:
             self.s3.put_object(
-                Bucket=bucket, Key=key, Body=text.encode(), ContentType="application/json", IfMatch=etag
+                Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfMatch=etag
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from layerdrop.target import Target
 
 MAX_REQUIREMENTS_BYTES = 1024 * 1024
-MAX_REPORT_BYTES = 16 * 1024 * 1024
+MAX_REPORT_BYTES = 4 * 1024 * 1024
 
 # MethodNotAllowed is S3's answer when the version is a delete marker.
 _GONE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "MethodNotAllowed", "404")
@@ -69,12 +69,31 @@ class ReportReader:
     s3: S3Client
     bucket: str
 
-    def read(self, target: Target) -> Report | None:
-        """The report, or None when there is none.
+    def read(self, target: Target) -> Report:
+        """The report of a build that ended well.
 
         Raises:
-            BuildError: REPORT_INVALID, when it is unreadable.
+            BuildError: REPORT_INVALID, when it is unreadable, or there is none.
         """
+        text = self._text(target)
+        if text is None:
+            raise BuildError(
+                ErrorCode.REPORT_INVALID,
+                "The build ended well, but left no report.",
+                "This is a fault of the pipeline; the job's log has more.",
+                {"report": target.report_key},
+            )
+        return Report.from_text(text)
+
+    def find(self, target: Target) -> Report | None:
+        """The report of a build that failed, or None when it left none that can be read."""
+        text = self._text(target)
+        try:
+            return Report.from_text(text) if text is not None else None
+        except BuildError:
+            return None
+
+    def _text(self, target: Target) -> str | None:
         try:
             response = self.s3.get_object(Bucket=self.bucket, Key=target.report_key)
         except ClientError as error:
@@ -82,8 +101,7 @@ class ReportReader:
                 raise
             return None
         with response["Body"] as body:
-            content = body.read(MAX_REPORT_BYTES)
-        return Report.from_text(content.decode("utf-8", errors="replace"))
+            return body.read(MAX_REPORT_BYTES).decode("utf-8", errors="replace")
 
 
 def _text(key: str, content: bytes) -> str:

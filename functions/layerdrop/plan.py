@@ -66,9 +66,10 @@ def _target(
     identity = target_id(runtime, architecture)
     name = layer_name(base, runtime, architecture)
     report_key = f"builds/{execution.name}/{identity}/report.json"
+    # What others chose freely is tied to its option with `=`: by itself it might look like an option.
     command = [
         *("--path", f"s3://{build_input.bucket}/{build_input.key}"),
-        *("--version-id", build_input.version_id),
+        f"--version-id={build_input.version_id}",
         *("--name", name),
         *("--architecture", architecture),
         *("--runtime", runtime),
@@ -76,9 +77,9 @@ def _target(
         *("--report", f"s3://{build_input.bucket}/{report_key}"),
     ]
     if settings.description is not None:
-        command += ["--description", settings.description]
+        command.append(f"--description={settings.description}")
     if settings.license is not None:
-        command += ["--license", settings.license]
+        command.append(f"--license={settings.license}")
     for package in settings.allow_sdist:
         command += ["--allow-sdist", package]
     if settings.bytecode:

@@ -9,7 +9,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop.aws import lambda_client, s3_client, ssm_client
 from layerdrop.environment import PublishLayerEnvironment
-from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
 from layerdrop.target import Target
@@ -34,15 +33,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """
     target = Target.from_json(event["target"])
     logger.append_keys(execution=target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
-    report = REPORTS.read(target)
-    if report is None:
-        raise BuildError(
-            ErrorCode.REPORT_INVALID,
-            "The build ended well, but left no report.",
-            "This is a fault of the pipeline; the job's log has more.",
-            {"report_key": target.report_key},
-        )
-    published = PUBLISHER.publish(target, report.layer_for(target, ENVIRONMENT.bucket))
+    layer = REPORTS.read(target).layer_for(target, ENVIRONMENT.bucket)
+    published = PUBLISHER.publish(target, layer)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)
     metrics.add_metric("LayersReused" if published.reused else "LayersPublished", MetricUnit.Count, 1)
     return published.to_json()

@@ -95,14 +95,23 @@ class LayerPublisher:
         )
 
     def _publish(self, target: Target, layer: BuiltLayer) -> str:
+        license_info = {"LicenseInfo": layer.license} if layer.license else {}
         response = self.lambda_client.publish_layer_version(
             LayerName=target.layer_name,
             Description=layer.description,
-            LicenseInfo=layer.license or "",
             Content={"S3Bucket": layer.zip.bucket, "S3Key": layer.zip.key},
             CompatibleRuntimes=[target.runtime],
             CompatibleArchitectures=[target.architecture],
+            **license_info,
         )
+        # Whoever wrote the report could also write the zip; what it proved counts for these bytes only.
+        if response["Content"]["CodeSha256"] != layer.code_sha256:
+            raise BuildError(
+                ErrorCode.REPORT_INVALID,
+                f'The zip of "{target.layer_name}" is not the one that the build reported.',
+                "Upload the file again; nothing points to this version.",
+                {"layer_version_arn": response["LayerVersionArn"], "zip": layer.zip.key},
+            )
         return response["LayerVersionArn"]
 
     def _share(self, arn: str, grantees: Sequence[str]) -> None:

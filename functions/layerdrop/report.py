@@ -7,8 +7,9 @@ against what was asked for before anything is published.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from layerdrop.errors import BuildError, ErrorCode, Problem
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from layerdrop.target import Target
 
 SCHEMA = "layerdrop/report/1"
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Report:
             BuildError: REPORT_INVALID, when it is no report or lacks a part.
         """
         try:
-            return cls._from_json(json.loads(text))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return cls._from_json(json.loads(text, parse_constant=_no_number))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise _invalid(f"The build's report cannot be read: {type(error).__name__}: {error}.") from error
 
     @classmethod
@@ -73,7 +76,7 @@ class Report:
             layer=None if layer is None else _layer(layer),
             error=None if error is None else _problem(error),
             packages=tuple(_package(package) for package in document["packages"]),
-            checks=dict(document["checks"]),
+            checks=_shallow(dict(document["checks"])),
             warnings=tuple(str(warning) for warning in document["warnings"]),
         )
 
@@ -113,17 +116,40 @@ def _layer(document: Mapping[str, Any]) -> BuiltLayer:
 
 
 def _package(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = ("name", "version", "wheel", "sha256", "unzipped_bytes", "license")
-    return {field: document[field] for field in fields}
+    license_text = document["license"]
+    return {
+        "name": str(document["name"]),
+        "version": str(document["version"]),
+        "wheel": str(document["wheel"]),
+        "sha256": str(document["sha256"]),
+        "unzipped_bytes": int(document["unzipped_bytes"]),
+        "license": None if license_text is None else str(license_text),
+    }
 
 
 def _problem(document: Mapping[str, Any]) -> Problem:
+    code = str(document["code"])
+    if not _CODE.fullmatch(code):
+        raise ValueError(f"{code!r} is no error code")
     return Problem(
-        code=str(document["code"]),
+        code=code,
         message=str(document["message"]),
-        hint=str(document["hint"]),
-        details=dict(document["details"]),
+        hint=str(document["hint"]) or "The job's log has more.",
+        details=_shallow(dict(document["details"])),
     )
+
+
+def _shallow(value: Any, levels: int = 20) -> Any:
+    """The value, if it nests so little that it can be written again wherever it is read."""
+    if levels == 0:
+        raise ValueError("it nests too deep")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _shallow(item, levels - 1)
+    return value
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _invalid(message: str) -> BuildError:

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from layerdrop.aws import s3_client
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.environment import WriteManifestEnvironment
-from layerdrop.errors import BuildError, Problem
+from layerdrop.errors import BuildError
 from layerdrop.failure import plan_problem, target_problem
 from layerdrop.manifest import Manifest, Outcome, PublishedVersion, Status, finished
 from layerdrop.manifest_store import ManifestStore
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-    from layerdrop.report import Report
 
 ENVIRONMENT = WriteManifestEnvironment.read(os.environ)
 S3 = s3_client()
@@ -59,17 +57,13 @@ def _manifest(event: Mapping[str, Any], now: str) -> Manifest:
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:
     target = Target.from_json(document["target"])
-    report: Report | None = None
-    unreadable: Problem | None = None
-    try:
-        report = REPORTS.read(target)
-    except BuildError as error:
-        unreadable = error.problem
     if "error" in document:
+        report = REPORTS.find(target)
         reported = report.error if report else None
-        return Outcome(
-            target, report=report, problem=target_problem(document["error"], reported, ENVIRONMENT.logs)
-        )
-    layer = document["layer"]
-    published = PublishedVersion(layer["layer_version_arn"], layer["version"], layer["reused"])
-    return Outcome(target, published, report, unreadable)
+        problem = target_problem(document["error"], reported, ENVIRONMENT.logs)
+        return Outcome(target, report=report, problem=problem)
+    published = PublishedVersion.from_json(document["layer"])
+    try:
+        return Outcome(target, published, REPORTS.read(target))
+    except BuildError as error:
+        return Outcome(target, published, problem=error.problem)
