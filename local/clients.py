@@ -1,0 +1,87 @@
+"""boto3 clients of the embedded AWS, for its own use and for those who talk to it from the same process."""
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from local.environment import ACCESS_KEY, SECRET_KEY
+from local.settings import REGION
+
+if TYPE_CHECKING:
+    from mypy_boto3_batch import BatchClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Clients:
+    """One client a service, made once: a client is safe to share between threads, making one is not.
+
+    Neither the developer's profile nor ``~/.aws`` nor a proxy has a say in them.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+        core.set_config_variable("config_file", os.devnull)
+        core.set_config_variable("credentials_file", os.devnull)
+        core.set_credentials(ACCESS_KEY, SECRET_KEY)
+        self._session = boto3.Session(botocore_session=core, region_name=REGION)
+        self._endpoint = endpoint
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, service: str) -> Any:
+        """Return the client of a service by its boto3 name."""
+        with self._lock:
+            if service not in self._made:
+                self._made[service] = self._session.client(  # type: ignore[call-overload]
+                    service,
+                    endpoint_url=self._endpoint,
+                    config=Config(
+                        max_pool_connections=128,
+                        # As the Step Functions service does: a Lambda task is called once, however long it
+                        # takes.
+                        retries={"total_max_attempts": 1},
+                        read_timeout=1000,
+                        proxies={},
+                        s3={"addressing_style": "path"},
+                    ),
+                )
+            return self._made[service]
+
+    @property
+    def s3(self) -> "S3Client":
+        """Objects, layers' zips and manifests."""
+        return self.get("s3")  # type: ignore[no-any-return]
+
+    @property
+    def lambda_(self) -> "LambdaClient":
+        """Functions and layers."""
+        return self.get("lambda")  # type: ignore[no-any-return]
+
+    @property
+    def stepfunctions(self) -> "SFNClient":
+        """Executions and their history."""
+        return self.get("stepfunctions")  # type: ignore[no-any-return]
+
+    @property
+    def batch(self) -> "BatchClient":
+        """Build jobs."""
+        return self.get("batch")  # type: ignore[no-any-return]
+
+    @property
+    def ssm(self) -> "SSMClient":
+        """Pointers to the newest layer versions."""
+        return self.get("ssm")  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for client in self._made.values():
+                client.close()
+            self._made.clear()

@@ -1,0 +1,49 @@
+"""Environment variables of the processes that the embedded AWS starts: built from nothing, never inherited.
+
+A developer's own AWS_* variables, profile and credentials must not reach a handler or a builder: with them a
+mistake could act on a real account. What a process needs from the machine is listed here by name.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from local.settings import REGION
+
+ACCESS_KEY: Final = "local"
+SECRET_KEY: Final = "local"  # noqa: S105 (moto accepts anything; a real key must not come near it)
+
+FROM_THE_MACHINE: Final = (
+    "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME",
+    # A private certificate authority, and the way out through a proxy.
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
+)  # fmt: skip
+
+
+def aws_variables(endpoint: str) -> dict[str, str]:
+    """Return what points any AWS SDK or the aws command at ``endpoint``, and away from everything else."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        # Not even a setting out of ~/.aws (an endpoint, a retry mode) may change what happens here.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def child_environment(endpoint: str, machine: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a handler or a builder.
+
+    Args:
+        endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
+        machine: The environment to take the listed names from.
+    """
+    passed = {name: machine[name] for name in FROM_THE_MACHINE if name in machine}
+    own = machine.get("no_proxy") or machine.get("NO_PROXY")
+    without_proxy = ",".join(filter(None, [own, "127.0.0.1", "localhost"]))
+    return passed | {"NO_PROXY": without_proxy, "no_proxy": without_proxy} | aws_variables(endpoint)

@@ -1,0 +1,244 @@
+"""Lambda: functions run, and layers are checked as AWS checks them."""
+
+import io
+import json
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError
+from moto.awslambda.models import LambdaFunction, LayerStorage, LayerVersion, lambda_backends
+from moto.awslambda.policy import Policy
+
+from local.gaps import Replacements
+from local.lambda_async import AsyncInvocations, FailureHandling
+from local.lambda_runtime import Function, ShutDownError, Workers
+from local.settings import ACCOUNT_ID, REGION
+
+KNOWN_RUNTIMES: Final = frozenset(f"python3.{minor}" for minor in range(8, 15))
+"""The Python runtimes that may be named by a layer, current and deprecated ones."""
+LAYER_LIMIT: Final = 262_144_000
+"""Bytes of a layer, unzipped."""
+
+
+class LambdaService:
+    """moto's functions, run by our workers.
+
+    Args:
+        folder: Where deployment packages are unpacked.
+        workers: Runs them.
+        asynchronous: Takes events whose sender does not wait.
+        most_workers: Of one function, unless its reserved concurrency is smaller.
+    """
+
+    def __init__(
+        self, folder: Path, workers: Workers, asynchronous: AsyncInvocations, most_workers: int
+    ) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._asynchronous = asynchronous
+        self._most_workers = most_workers
+        self._lock = threading.Lock()
+
+    def warm(self, function: LambdaFunction) -> None:
+        """Start a worker before it is needed."""
+        self._workers.warm(self._described(function))
+
+    def send(self, function: LambdaFunction, event: object) -> None:
+        """Invoke asynchronously, with the retries and destinations that the function is configured with."""
+        # moto keeps every configuration that was ever put; the last counts.
+        configurations = function.event_invoke_config
+        config: dict[str, Any] = configurations[-1].config if configurations else {}
+        handling = FailureHandling(
+            retries=config.get("MaximumRetryAttempts", 2),
+            destination=config.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
+            dead_letters=vars(function).get("dead_letter_config", {}).get("TargetArn"),
+        )
+        self._asynchronous.accept(self._described(function), event, handling)
+
+    def layer_content(self, name: str, version: str) -> bytes:
+        """Return the zip file of a layer version, as Lambda serves it."""
+        return lambda_backends[ACCOUNT_ID][REGION].get_layer_version(name, version).code_bytes
+
+    def install(self, replacements: Replacements, layer_url: str) -> None:
+        """Replace what moto does about functions and layers.
+
+        Args:
+            replacements: Keeps what was there.
+            layer_url: Where ``layer_content`` is served; ``/NAME/VERSION`` is added.
+        """
+        put = replacements.put
+        put(LambdaFunction, "__init__", _keeping_configuration(LambdaFunction.__init__))
+        put(LambdaFunction, "get_configuration", _with_configuration(LambdaFunction.get_configuration))
+        # moto runs a function in a Docker container, anew for each call, and knows no asynchronous
+        # invocation.
+        put(LambdaFunction, "invoke", lambda function, *call: self._invoke(function, *call))
+        put(LayerStorage, "put_layer_version", _checked(LayerStorage.put_layer_version))
+        put(LayerStorage, "get_layer_versions", _newest_first(LayerStorage.get_layer_versions))
+        put(LayerVersion, "get_layer_version", _with_location(LayerVersion.get_layer_version, layer_url))
+        put(Policy, "add_statement", _once(Policy.add_statement))
+
+    def _invoke(
+        self, function: LambdaFunction, body: str, request: Mapping[str, str], response: dict[str, str]
+    ) -> str | bytes:
+        event = json.loads(body or "{}")
+        how = request.get("x-amz-invocation-type", "RequestResponse")
+        if how == "Event":
+            self.send(function, event)
+        if how != "RequestResponse":
+            return ""
+        try:
+            answer = self._workers.invoke(self._described(function), event)
+        except ShutDownError as error:
+            raise ServiceError(str(error)) from error
+        if answer.error:
+            response["x-amz-function-error"] = answer.error
+        response["x-amz-executed-version"] = str(function.version)
+        return answer.payload.encode()
+
+    def _described(self, function: LambdaFunction) -> Function:
+        reserved = function.reserved_concurrency
+        return Function(
+            arn=function.function_arn,
+            name=function.function_name,
+            version=str(function.version),
+            handler=str(function.handler),
+            runtime=str(function.run_time),
+            code=self._unpacked(function),
+            environment=tuple(sorted(function.environment_vars.items())),
+            memory=int(function.memory_size),
+            timeout=float(function.timeout),
+            log_group=function.logs_group_name,
+            most_workers=self._most_workers if reserved is None else min(self._most_workers, int(reserved)),
+        )
+
+    def _unpacked(self, function: LambdaFunction) -> Path:
+        folder = self._folder / function.code_digest
+        with self._lock:
+            if not folder.exists():
+                partial = Path(tempfile.mkdtemp(dir=self._folder))
+                with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as package:
+                    package.extractall(partial)
+                shutil.move(partial, folder)
+        return folder
+
+
+class ServiceError(LambdaClientError):
+    """Lambda's own failure."""
+
+    code = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ServiceException", message)
+
+
+def _keeping_configuration(original: Any) -> Any:
+    # moto forgets LoggingConfig and DeadLetterConfig.
+    def init(
+        function: LambdaFunction, account_id: str, spec: dict[str, Any], *rest: Any, **named: Any
+    ) -> None:
+        original(function, account_id, spec, *rest, **named)
+        state = vars(function)
+        state["logging_config"] = spec.get("LoggingConfig", {})
+        state["dead_letter_config"] = spec.get("DeadLetterConfig", {})
+        function.logs_group_name = state["logging_config"].get("LogGroup", function.logs_group_name)
+
+    return init
+
+
+def _with_configuration(original: Any) -> Any:
+    def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
+        state = vars(function)
+        logging = {"LogFormat": "Text", "LogGroup": function.logs_group_name} | state["logging_config"]
+        configuration: dict[str, Any] = original(function, on_create)
+        configuration["LoggingConfig"] = logging
+        if state["dead_letter_config"]:
+            configuration["DeadLetterConfig"] = state["dead_letter_config"]
+        return configuration
+
+    return get_configuration
+
+
+def _checked(original: Any) -> Any:
+    # moto makes a layer version of anything, and in a race two of one number.
+    one_by_one = threading.Lock()
+
+    def put_layer_version(storage: LayerStorage, version: LayerVersion) -> None:
+        check_layer(version.code_bytes, version.compatible_runtimes)
+        with one_by_one:
+            original(storage, version)
+
+    return put_layer_version
+
+
+def check_layer(content: bytes, runtimes: Sequence[str]) -> None:
+    """Refuse what Lambda refuses.
+
+    Raises:
+        InvalidParameterValueException: The zip file is not there, is no zip file or one of more than
+        262,144,000 bytes
+            unzipped, or a runtime is not one of Lambda's.
+    """
+    unknown = sorted(set(runtimes) - KNOWN_RUNTIMES)
+    if unknown:
+        raise InvalidParameterValueException(f"Value {unknown} at 'compatibleRuntimes' is not a runtime")
+    if not content:  # what moto reads from a key that does not exist
+        raise InvalidParameterValueException(
+            "Error occurred while GetObject. S3 Error Code: NoSuchKey. "
+            "S3 Error Message: The specified key does not exist."
+        )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as layer:
+            unzipped = sum(entry.file_size for entry in layer.infolist())
+    except zipfile.BadZipFile as error:
+        raise InvalidParameterValueException(
+            "Could not unzip uploaded file. Please check your file, then try to upload again."
+        ) from error
+    if unzipped > LAYER_LIMIT:
+        raise InvalidParameterValueException(f"Unzipped size must be smaller than {LAYER_LIMIT} bytes")
+
+
+def _newest_first(original: Any) -> Any:
+    # moto lists layer versions in the order of their making.
+    def get_layer_versions(storage: LayerStorage, layer_name: str) -> list[LayerVersion]:
+        return sorted(original(storage, layer_name), key=lambda version: version.version, reverse=True)
+
+    return get_layer_versions
+
+
+def _with_location(original: Any, layer_url: str) -> Any:
+    # moto gives no address to fetch a layer's zip file from.
+    def get_layer_version(version: LayerVersion) -> dict[str, Any]:
+        described: dict[str, Any] = original(version)
+        described["Content"]["Location"] = f"{layer_url}/{version.name}/{version.version}"
+        return described
+
+    return get_layer_version
+
+
+class StatementExistsError(LambdaClientError):
+    """AddPermission or AddLayerVersionPermission with a statement id that is taken."""
+
+    code = 409
+
+    def __init__(self, statement_id: str) -> None:
+        super().__init__(
+            "ResourceConflictException",
+            f"The statement id ({statement_id}) provided already exists. Please provide a new statement id, "
+            "or remove the existing statement.",
+        )
+
+
+def _once(original: Any) -> Any:
+    # moto adds a statement as often as asked.
+    def add_statement(policy: Policy, raw: str, qualifier: str | None = None) -> Any:
+        wanted = json.loads(raw).get("StatementId")
+        if wanted and any(statement.get("Sid") == wanted for statement in policy.statements):
+            raise StatementExistsError(wanted)
+        return original(policy, raw, qualifier)
+
+    return add_statement
