@@ -1,0 +1,192 @@
+"""Batch: jobs run as subprocesses, tried again, timed out, ended and described as Batch does."""
+
+# ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, ClassVar, Final, cast
+
+from moto.batch import models
+from moto.batch.models import ComputeEnvironment, Job, batch_backends
+from moto.batch.responses import BatchResponse
+from moto.batch.utils import JobStatus
+
+from local.batch_jobs import ExitRule, Outcome, Slots, Stop, run_attempt, tries_again
+from local.gaps import Replacements
+from local.settings import ACCOUNT_ID, REGION
+
+logger = logging.getLogger(__name__)
+
+OVERRIDE: Final[ContextVar[dict[str, Any] | None]] = ContextVar("retry strategy of SubmitJob", default=None)
+
+
+class BatchService:
+    """moto's queues and job definitions, with real jobs.
+
+    Args:
+        entry_point: Stands in for the image's.
+        environment: What a job gets beside its own variables.
+        slots: Room for jobs.
+    """
+
+    def __init__(self, entry_point: Sequence[str], environment: Mapping[str, str], slots: Slots) -> None:
+        self.entry_point = entry_point
+        self.environment = environment
+        self.slots = slots
+
+    def install(self, replacements: Replacements) -> None:
+        """Replace moto's jobs by ours."""
+        # moto runs a job in a Docker container, once.
+        replacements.put(LocalJob, "service", self)
+        replacements.put(models, "Job", LocalJob)
+        replacements.put(BatchResponse, "submitjob", _with_retry_strategy(BatchResponse.submitjob))
+
+    def stop(self, seconds: float) -> None:
+        """Terminate every job and wait until it has ended."""
+        jobs = [job for job in batch_backends[ACCOUNT_ID][REGION]._jobs.values() if isinstance(job, LocalJob)]
+        for job in jobs:
+            job.terminate("The embedded AWS is shutting down")
+        for job in jobs:
+            job.join(seconds)
+
+
+def job_by_id(job_id: str) -> "LocalJob":
+    """Return a job that was submitted."""
+    return cast("LocalJob", batch_backends[ACCOUNT_ID][REGION].get_job_by_id(job_id))
+
+
+def container_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return what DescribeJobs says of a container that has ended."""
+    told = {"exitCode": outcome.exit_code, "reason": outcome.reason or None}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _with_retry_strategy(original: Any) -> Any:
+    # moto leaves SubmitJob's own retry strategy unread.
+    def submitjob(response: BatchResponse) -> str:
+        token = OVERRIDE.set(response._get_param("retryStrategy"))
+        try:
+            return original(response)  # type: ignore[no-any-return]
+        finally:
+            OVERRIDE.reset(token)
+
+    return submitjob
+
+
+class LocalJob(Job):
+    """A job whose container is a process of this machine.
+
+    Attributes:
+        finished: Set when the job has SUCCEEDED or FAILED.
+    """
+
+    service: ClassVar[BatchService | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.finished = threading.Event()
+        self._stopping = Stop()
+        self._outcome: Outcome | None = None
+        strategy: dict[str, Any] = OVERRIDE.get() or self.job_definition.retry_strategy or {}
+        self._attempts_allowed = int(strategy.get("attempts", 1))
+        self._rules = [
+            ExitRule(rule["action"], rule.get("onExitCode"), rule.get("onReason"), rule.get("onStatusReason"))
+            for rule in strategy.get("evaluateOnExit", [])
+        ]
+        container = self.job_definition.container_properties or {}
+        log = container.get("logConfiguration", {}).get("options", {})
+        self._log_group = log.get("awslogs-group", "/aws/batch/job")
+        self._log_prefix = log.get("awslogs-stream-prefix", self.job_definition.name)
+
+    def run(self) -> None:
+        """Try until an attempt succeeds or may not be followed by another."""
+        try:
+            outcome = self._try_until_done()
+        except Exception as error:
+            logger.exception("Job %s was lost", self.job_id)
+            outcome = Outcome(None, status_reason=f"Host terminated: {error}")
+        self._outcome = outcome
+        self.exit_code = outcome.exit_code
+        if not outcome.succeeded:
+            self.job_stopped_reason = outcome.status_reason
+        self.job_stopped_at = datetime.now()  # noqa: DTZ005 (moto's times are naive)
+        self.job_stopped = True
+        self.status = JobStatus.SUCCEEDED if outcome.succeeded else JobStatus.FAILED
+        self.finished.set()
+
+    def terminate(self, reason: str) -> None:
+        """End the job, wherever it is; one that has ended stays as it is."""
+        if not self.finished.is_set():
+            self._stopping.ask(reason)
+
+    def describe(self) -> dict[str, Any]:
+        """Return DescribeJobs' entry; moto's own forgets the exit code."""
+        described: dict[str, Any] = super().describe()
+        described["isTerminated"] = self._stopping.asked
+        if self._outcome:
+            described["container"] |= container_outcome(self._outcome)
+        described["retryStrategy"] = {"attempts": self._attempts_allowed}
+        return described
+
+    def _try_until_done(self) -> Outcome:
+        if self.service is None:
+            raise RuntimeError("A job outlived the embedded AWS")
+        environment: ComputeEnvironment = self.job_queue.environments[0]
+        vcpus = float(self._get_container_property("vcpus", 1))
+        most = float(environment.compute_resources["maxvCpus"])
+        for attempt in range(1, self._attempts_allowed + 1):
+            self.status = JobStatus.RUNNABLE
+            with self.service.slots.take(environment.name, most, vcpus, self._stopping) as granted:
+                if not granted:
+                    return Outcome(None, status_reason=str(self._stopping.reason), final=True)
+                outcome = self._attempt(self.service, attempt)
+            if outcome.succeeded or not tries_again(outcome, attempt, self._attempts_allowed, self._rules):
+                break
+        return outcome
+
+    def _attempt(self, service: BatchService, number: int) -> Outcome:
+        self.status = JobStatus.STARTING
+        self.log_stream_name = f"{self._log_prefix}/default/{uuid.uuid4().hex}"  # a task's id, new each time
+        self._log_backend.ensure_log_group(self._log_group)
+        self._log_backend.ensure_log_stream(self._log_group, self.log_stream_name)
+        self.job_started_at = datetime.now()  # noqa: DTZ005
+        self._start_attempt()
+        command = self._add_parameters_to_command(self._get_container_property("command", []))
+        variables = {e["name"]: e["value"] for e in self._get_container_property("environment", [])}
+        own = {
+            "AWS_BATCH_JOB_ID": self.job_id,
+            "AWS_BATCH_JOB_ATTEMPT": str(number),
+            "AWS_BATCH_JQ_NAME": self.job_queue.name,
+            "AWS_BATCH_CE_NAME": self.job_queue.environments[0].name,
+        }
+        self.status = JobStatus.RUNNING
+        outcome = run_attempt(
+            [*service.entry_point, *command],
+            {**service.environment, **variables, **own},
+            self._get_attempt_duration(),
+            self._stopping,
+            self._log_line,
+        )
+        self.job_stopped_at = datetime.now()  # noqa: DTZ005
+        self._stop_attempt()
+        self.attempts[-1]["container"] |= container_outcome(outcome)
+        self.attempts[-1]["statusReason"] = outcome.status_reason
+        return outcome
+
+    def _log_line(self, line: str) -> None:
+        event = {"timestamp": int(time.time() * 1000), "message": line}
+        self._log_backend.put_log_events(self._log_group, str(self.log_stream_name), [event])
+
+    def _get_container_property(self, p: str, default: Any) -> Any:
+        if p != "environment":
+            return super()._get_container_property(p, default)
+        # moto adds AWS_BATCH_JOB_ID to one and the same list each time the job is described.
+        container = self.job_definition.container_properties or {}
+        entries = [*container.get(p, []), *self.container_overrides.get(p, [])]
+        return [
+            {"name": name, "value": value} for name, value in {e["name"]: e["value"] for e in entries}.items()
+        ]
