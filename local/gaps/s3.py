@@ -1,0 +1,81 @@
+"""S3: complete event notifications, delivered after the answer; writes that exclude each other."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.iam.access_control import PermissionResult
+from moto.s3 import notifications
+from moto.s3.models import FakeBucket, FakeKey
+from moto.s3.notifications import S3NotificationEvent
+from moto.s3.responses import S3Response
+
+from local.gaps import Replacements
+from local.s3_events import Created, Sequencer, event_document
+from local.settings import ACCOUNT_ID, REGION
+
+Send = Callable[[LambdaFunction, object], None]
+
+
+class S3Service:
+    """moto's buckets, telling functions what is created in them.
+
+    Args:
+        send: Invokes a function asynchronously.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._sequencer = Sequencer()
+        self._writing = threading.RLock()
+        self._waiting = threading.local()
+
+    def install(self, replacements: Replacements) -> None:
+        """Replace what moto does at a write."""
+        # moto's events carry neither version nor sequencer and encode slashes; it runs the function within
+        # the upload, and hides a failure.
+        replacements.put(notifications, "send_event", self._note)
+        # moto obeys a Deny without looking at its condition. No policy is enforced here: the one that asks for TLS
+        # would, rightly, refuse all that comes by HTTP over the loopback.
+        replacements.put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
+        # moto looks at If-Match and If-None-Match and writes later, with others between; the order of
+        # versions could differ from that of sequencers. And a function must not see an object before its
+        # metadata is there.
+        for operation in ("put_object", "copy_object", "_key_response_post", "delete_object"):
+            replacements.put(S3Response, operation, self._exclusive(getattr(S3Response, operation)))
+
+    def _exclusive(self, original: Any) -> Any:
+        def write(response: S3Response, *args: Any, **kwargs: Any) -> Any:
+            with self._writing:
+                self._waiting.events = []
+                result = original(response, *args, **kwargs)
+                events, self._waiting.events = self._waiting.events, []
+            for function, event in events:
+                self._send(function, event)
+            return result
+
+        return write
+
+    def _note(
+        self, account_id: str, event_name: S3NotificationEvent, bucket: FakeBucket, key: FakeKey
+    ) -> None:
+        if bucket.notification_configuration is None:
+            return
+        if event_name == S3NotificationEvent.OBJECT_CREATED_PUT_EVENT and key.multipart:
+            return  # moto tells the end of a multipart upload twice, here as a Put
+        created = Created(
+            event=event_name.removeprefix("s3:"),
+            bucket=bucket.name,
+            key=key.name,
+            version_id=key.version_id if bucket.is_versioned else None,
+            etag=key.etag.strip('"'),
+            size=key.size,
+        )
+        for notification in bucket.notification_configuration.cloud_function:
+            if notification.matches(event_name, key.name):
+                document = event_document(
+                    created, notification.id, self._sequencer.next(), bucket.region_name, account_id
+                )
+                function = lambda_backends[ACCOUNT_ID][REGION].get_function(notification.arn)
+                self._waiting.events.append((function, document))

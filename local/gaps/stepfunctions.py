@@ -1,0 +1,167 @@
+"""Step Functions: batch:submitJob.sync as AWS runs it, and calls to the other services without overhead."""
+
+# ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Final
+
+from botocore import xform_name
+from moto.core.config import default_user_config
+from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
+    state_task_service_callback as callback,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_batch import (
+    StateTaskServiceBatch,
+)
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.utils import boto_client
+from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
+from moto.stepfunctions.parser.utils import TMP_THREADS
+
+from local.clients import Clients
+from local.gaps import Replacements
+from local.gaps.batch import LocalJob, job_by_id
+from local.settings import ACCOUNT_ID, REGION
+
+WATCH_SECONDS: Final = 0.2
+"""How long a stop of the execution may go unnoticed; the end of the job is noticed at once."""
+
+
+class StepFunctionsService:
+    """moto's ASL interpreter, switched on, less the differences to AWS that matter here."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._stopping = threading.Event()
+
+    def install(self, replacements: Replacements) -> None:
+        """Replace what moto does in tasks and at the start of an execution."""
+        put, batch = replacements.put, StateTaskServiceBatch
+        put(default_user_config, "stepfunctions", {"execute_state_machine": True})
+        # moto makes a boto3 client a task, out of the developer's own profile; slow, and not thread-safe.
+        put(boto_client, "boto3", _SharedClients(self._clients))
+        put(batch, "_normalise_parameters", _parameters_to_boto)
+        put(batch, "_normalise_response", _response_from_boto)
+        put(batch, "_build_sync_resolver", _watching(batch._build_sync_resolver))
+        put(batch, "_eval_sync", _terminating(batch._eval_sync))
+        # The resolver waits by itself.
+        put(callback, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", 0)
+        # The end of the embedded AWS does not wait for a retry.
+        put(retrier_decl, "time", SimpleNamespace(sleep=self._stopping.wait))
+        put(Execution, "get_start_execution_details", _with_text(Execution.get_start_execution_details))
+        backend = StepFunctionsParserBackend
+        put(backend, "start_execution", _named(backend.start_execution))
+
+    def stop(self) -> None:
+        """Stop every running execution."""
+        self._stopping.set()
+        for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
+            for execution in machine.executions:
+                if isinstance(execution, Execution) and execution.status == ExecutionStatus.RUNNING:
+                    execution.stop(stop_date=datetime.now(UTC), error=None, cause=None)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the executions have noticed."""
+        deadline = time.monotonic() + seconds
+        for thread in TMP_THREADS:
+            thread.join(max(0, deadline - time.monotonic()))
+        TMP_THREADS.clear()
+
+
+class _SharedClients:
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def client(self, *, service_name: str, **_options: object) -> Any:
+        return self._clients.get(service_name)
+
+
+# The parameters of a task begin with capitals whatever the service; those of Batch's API do not, and moto
+# sends them as they are. https://docs.aws.amazon.com/step-functions/latest/dg/connect-batch.html
+def _parameters_to_boto(
+    task: StateTaskServiceBatch,
+    parameters: dict[str, Any],
+    boto_service_name: str | None = None,
+    service_action_name: str | None = None,
+) -> None:
+    task._to_boto_request(parameters, _operation(task, boto_service_name, service_action_name).input_shape)
+
+
+def _response_from_boto(
+    task: StateTaskServiceBatch,
+    response: Any,
+    boto_service_name: str | None = None,
+    service_action_name: str | None = None,
+) -> None:
+    task._from_boto_response(response, _operation(task, boto_service_name, service_action_name).output_shape)
+
+
+def _operation(task: StateTaskServiceBatch, service: str | None, action: str | None) -> Any:
+    model = boto_client.boto_client_for(REGION, task._get_boto_service_name(service)).meta.service_model
+    method = task._get_boto_service_action(action)
+    return model.operation_model(next(name for name in model.operation_names if xform_name(name) == method))
+
+
+class _JobWatch:
+    """What moto calls again and again until it returns the finished job, or raises its failure."""
+
+    def __init__(self, job: LocalJob, describe: Callable[[], Any]) -> None:
+        self.job = job
+        self._describe = describe
+
+    def __call__(self) -> Any:
+        return self._describe() if self.job.finished.wait(WATCH_SECONDS) else None
+
+
+def _watching(original: Any) -> Any:
+    # moto asks for each job's state every half second.
+    def build(task: StateTaskServiceBatch, env: Environment, **rest: Any) -> _JobWatch:
+        job = job_by_id(env.stack[-1]["JobId"])
+        return _JobWatch(job, original(task, env=env, **rest))
+
+    return build
+
+
+def _terminating(original: Any) -> Any:
+    # moto lets the job run on when the task times out or the execution is stopped; Step Functions terminates
+    # it: https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-sync
+    def eval_sync(task: StateTaskServiceBatch, sync_resolver: _JobWatch, **rest: Any) -> Any:
+        try:
+            return original(task, sync_resolver=sync_resolver, **rest)
+        finally:
+            sync_resolver.job.terminate("Step Functions stopped the task that waited for this job")
+
+    return eval_sync
+
+
+def _with_text(original: Any) -> Any:
+    # moto puts a datetime object into the context object, where AWS has text.
+    def details(execution: Execution) -> Any:
+        described = original(execution)
+        described.start_time = execution.start_date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return described
+
+    return details
+
+
+def _named(original: Any) -> Any:
+    # moto takes any name, and in a race twice the same.
+    one_by_one = threading.Lock()
+
+    def start_execution(
+        backend: StepFunctionsParserBackend, state_machine_arn: str, name: str | None = None, *rest: Any
+    ) -> Any:
+        if name is not None:
+            backend._validate_name(name)
+        with one_by_one:
+            # moto keeps them for ever.
+            TMP_THREADS[:] = [thread for thread in TMP_THREADS if thread.is_alive()]
+            return original(backend, state_machine_arn, name, *rest)
+
+    return start_execution
