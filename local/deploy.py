@@ -1,0 +1,125 @@
+"""A small CloudFormation: makes a translated template's resources by API calls, or says what it cannot make.
+
+moto's own CloudFormation drops properties without a word (a bucket's notifications, a function's log group).
+Here every property is either used, or listed below with the reason why not, or an error.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.clients import Clients
+from local.intrinsics import Scope, TemplateError, evaluate, parameter_values, pseudo_parameters, references
+from local.resources import MAKERS, Properties, Stack
+
+USED_SECTIONS: Final = {"Parameters", "Mappings", "Conditions", "Resources", "Outputs"}
+SKIPPED_SECTIONS: Final = {
+    "AWSTemplateFormatVersion": "There is one version.",
+    "Description": "For people.",
+    "Metadata": "For the console, linters and sam.",
+    "Rules": "They compare parameters with the account's networks; here the network is made to fit.",
+}
+USED_ATTRIBUTES: Final = {"Type", "Properties", "DependsOn", "Condition"}
+SKIPPED_ATTRIBUTES: Final = {
+    "Metadata": "For sam and linters.",
+    "DeletionPolicy": "Everything ends with the process.",
+    "UpdateReplacePolicy": "Nothing is ever updated.",
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A stack that stands.
+
+    Attributes:
+        values: What ``Ref`` gives, by logical id.
+        outputs: The stack's outputs.
+    """
+
+    values: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+
+def deploy(
+    template: Mapping[str, Any], stack: str, parameters: Mapping[str, str], clients: Clients
+) -> Deployment:
+    """Make all resources of a translated template, each after those it refers to.
+
+    Args:
+        template: CloudFormation, with no SAM left in it.
+        stack: The stack's name.
+        parameters: Values for those parameters that have no default, and others.
+        clients: Where to make the resources.
+
+    Raises:
+        TemplateError: A type, property, function or section is not known here, a reference leads nowhere,
+        references
+            go in a circle, or a call was refused.
+    """
+    _refuse_unknown("section", template, USED_SECTIONS, SKIPPED_SECTIONS)
+    scope = Scope(
+        values=pseudo_parameters(stack) | parameter_values(template.get("Parameters", {}), parameters),
+        conditions=template.get("Conditions", {}),
+        mappings=template.get("Mappings", {}),
+    )
+    resources = {
+        logical_id: resource
+        for logical_id, resource in template["Resources"].items()
+        if "Condition" not in resource or scope.condition(resource["Condition"])
+    }
+    made_by = Stack(stack, clients)
+    for logical_id in in_order(resources):
+        _make(logical_id, resources[logical_id], scope, made_by)
+    outputs = {name: evaluate(output["Value"], scope) for name, output in template.get("Outputs", {}).items()}
+    return Deployment({name: scope.values[name] for name in resources}, outputs)
+
+
+def in_order(resources: Mapping[str, Any]) -> Iterator[str]:
+    """Return the logical ids, each after those it refers to or depends on.
+
+    Raises:
+        TemplateError: They go in a circle, which CloudFormation would refuse, too.
+    """
+    needed = {
+        logical_id: {name for name in (*references(resource), *_depends_on(resource)) if name in resources}
+        for logical_id, resource in resources.items()
+    }
+    try:
+        yield from TopologicalSorter(needed).static_order()
+    except CycleError as error:
+        raise TemplateError(f"Circular dependency: {' -> '.join(error.args[1])}") from error
+
+
+def _depends_on(resource: Mapping[str, Any]) -> list[str]:
+    wanted = resource.get("DependsOn", [])
+    return [wanted] if isinstance(wanted, str) else list(wanted)
+
+
+def _make(logical_id: str, resource: Mapping[str, Any], scope: Scope, stack: Stack) -> None:
+    kind = resource["Type"]
+    _refuse_unknown("attribute", resource, USED_ATTRIBUTES, SKIPPED_ATTRIBUTES, where=logical_id)
+    if kind not in MAKERS:
+        raise TemplateError(f"{logical_id}: the embedded AWS does not deploy {kind}")
+    properties = Properties(evaluate(resource.get("Properties", {}), scope))
+    try:
+        made = MAKERS[kind](properties, logical_id, stack)
+    except (ClientError, BotoCoreError, TemplateError) as error:
+        raise TemplateError(f"{logical_id} ({kind}): {error}") from error
+    if properties.left:
+        raise TemplateError(f"{logical_id}: the embedded AWS does not deploy {kind}.{min(properties.left)}")
+    scope.values[logical_id] = made.ref
+    scope.attributes |= {(logical_id, name): value for name, value in made.attributes.items()}
+
+
+def _refuse_unknown(
+    what: str,
+    given: Mapping[str, Any],
+    used: set[str],
+    skipped: Mapping[str, str],
+    where: str = "The template",
+) -> None:
+    if unknown := sorted(given.keys() - used - skipped.keys()):
+        raise TemplateError(f"{where} has the {what} {unknown[0]}, which the embedded AWS does not know")

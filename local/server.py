@@ -1,0 +1,242 @@
+"""The embedded AWS itself: a moto server on 127.0.0.1, the stack on it, and everything that runs for it."""
+
+import errno
+import hashlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from moto.awslambda.models import lambda_backends
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
+from moto.logs.models import logs_backends
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import ThreadedWSGIServer
+
+from local.batch_jobs import Slots
+from local.clients import Clients
+from local.deploy import Deployment, deploy
+from local.environment import child_environment
+from local.gaps import Replacements
+from local.gaps.awslambda import LambdaService
+from local.gaps.batch import BatchService
+from local.gaps.s3 import S3Service
+from local.gaps.stepfunctions import StepFunctionsService
+from local.lambda_async import AsyncInvocations
+from local.lambda_runtime import Workers
+from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE
+from local.translate import translate
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+HOST: Final = "127.0.0.1"
+LAYERS_PATH: Final = "/_layers"
+ARTIFACTS: Final = "layerdrop-local-artifacts"
+"""The bucket that holds packaged code, as ``sam deploy`` makes one."""
+STOP_SECONDS: Final = 10.0
+
+
+class PortInUseError(Exception):
+    """Another program listens on the port."""
+
+
+class EmbeddedAws:
+    """An AWS of one process: start it, deploy to it, talk to ``endpoint``, stop it. One at a time.
+
+    Attributes:
+        endpoint: ``http://127.0.0.1:PORT``.
+        clients: boto3 clients of it.
+
+    Args:
+        port: Where to listen; 0 takes a free one.
+        builder: What stands in for the image's entry point.
+        cores: How many jobs, and workers of a function, run at once; default: what this machine has.
+    """
+
+    def __init__(self, port: int = 0, builder: Sequence[str] | None = None, cores: int | None = None) -> None:
+        self._port = port
+        self._builder = builder or [str(Path(sys.executable).with_name("layer-builder"))]
+        self._cores = cores or machine_cores()
+        self._undo = ExitStack()
+        self.endpoint = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Serve an empty account.
+
+        Raises:
+            PortInUseError: Someone else listens on the port.
+        """
+        with ExitStack() as undo:
+            server = _Server(self._port, self._answer)
+            self.endpoint = f"http://{HOST}:{server.port}"
+            folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="layerdrop-local-")))
+            environment = child_environment(self.endpoint)
+            replacements = Replacements()
+            self.clients = Clients(self.endpoint)
+            self._workers = Workers(environment, self._write_log)
+            asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
+            self._lambda = LambdaService(folder, self._workers, asynchronous, max(2, self._cores))
+            objects = S3Service(self._lambda.send)
+            batch = BatchService(self._builder, environment, Slots(self._cores))
+            step_functions = StepFunctionsService(self.clients)
+
+            # Stopping goes through this list upwards: what starts work ends first, what remembers it last.
+            undo.callback(_forget_everything)
+            undo.callback(replacements.put_back)
+            undo.callback(self.clients.close)
+            undo.callback(server.stop)
+            undo.callback(step_functions.join, STOP_SECONDS)
+            undo.callback(asynchronous.close)
+            undo.callback(self._workers.close)
+            undo.callback(batch.stop, STOP_SECONDS)
+            undo.callback(step_functions.stop)
+
+            self._lambda.install(replacements, self.endpoint + LAYERS_PATH)
+            objects.install(replacements)
+            batch.install(replacements)
+            step_functions.install(replacements)
+            server.start()
+            self._undo = undo.pop_all()
+
+    def deploy(
+        self, template: Path = TEMPLATE, stack: str = STACK, parameters: Mapping[str, str] | None = None
+    ) -> Deployment:
+        """Translate a SAM template and make its resources.
+
+        Args:
+            template: The template; its code is packaged from beside it.
+            stack: The stack's name.
+            parameters: Values that differ from the template's defaults and from what fits this account (the
+            bucket's
+                name, the default network).
+
+        Raises:
+            TemplateError: It has something that the embedded AWS does not deploy.
+        """
+        self.clients.s3.create_bucket(Bucket=ARTIFACTS)
+        document = translate(template, self._upload)
+        fitting = {"BucketName": BUCKET, **self._default_network()}
+        declared = document.get("Parameters", {})
+        given = {name: value for name, value in fitting.items() if name in declared} | dict(parameters or {})
+        return deploy(document, stack, given, self.clients)
+
+    def warm(self) -> None:
+        """Start one worker for each function, so that the first upload does not wait for imports."""
+        for function in lambda_backends[ACCOUNT_ID][REGION].list_functions():
+            self._lambda.warm(function)
+
+    def stop(self) -> None:
+        """End everything that runs and forget everything that was made."""
+        self._undo.close()
+
+    def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(f"{LAYERS_PATH}/"):
+            name, version = path.removeprefix(f"{LAYERS_PATH}/").split("/")
+            content = self._lambda.layer_content(name, version)
+            headers = [("Content-Type", "application/zip"), ("Content-Length", str(len(content)))]
+            start_response("200 OK", headers)
+            return [content]
+        return _MOTO(environ, start_response)  # type: ignore[no-any-return]
+
+    def _upload(self, name: str, content: bytes) -> str:
+        key = f"{hashlib.sha256(content).hexdigest()}/{name}"
+        self.clients.s3.put_object(Bucket=ARTIFACTS, Key=key, Body=content)
+        return f"s3://{ARTIFACTS}/{key}"
+
+    def _default_network(self) -> dict[str, str]:
+        subnets = self.clients.get("ec2").describe_subnets()["Subnets"]
+        vpc = subnets[0]["VpcId"]
+        ids = [subnet["SubnetId"] for subnet in subnets if subnet["VpcId"] == vpc]
+        return {"VpcId": vpc, "SubnetIds": ",".join(ids)}
+
+    def _write_log(self, group: str, stream: str, line: str) -> None:
+        backend = logs_backends[ACCOUNT_ID][REGION]
+        backend.ensure_log_group(group)
+        backend.ensure_log_stream(group, stream)
+        backend.put_log_events(group, stream, [{"timestamp": int(time.time() * 1000), "message": line}])
+
+    def _send_message(self, queue: str, body: str, attributes: Mapping[str, str]) -> None:
+        sqs = self.clients.get("sqs")
+        url = sqs.get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
+        texts = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=texts)
+
+
+_MOTO: Final = DomainDispatcherApplication(create_backend_app)
+
+
+class _Server(ThreadedWSGIServer):
+    """An HTTP server that can be stopped whole: thread, sockets and connections."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, application: Any) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request otherwise
+        # werkzeug itself would print and exit when the port is taken.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((HOST, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise PortInUseError(f"Port {port} is in use by another program") from error
+                raise
+            listener.listen(1024)
+            super().__init__(HOST, port, application, MotoRequestHandler, fd=listener.fileno())
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="embedded AWS")
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, and remember it."""
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def start(self) -> None:
+        """Serve in the background."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and cut the connections that clients keep open."""
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _forget_everything() -> None:
+    BackendDict.reset()
+    reset_model_data()
+
+
+def machine_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

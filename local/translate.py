@@ -1,0 +1,83 @@
+"""The SAM template as CloudFormation gets it: its code packaged, translated by AWS's own translator."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from samtranslator.internal.managed_policies import get_bundled_managed_policy_map  # type: ignore[import-untyped]
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
+from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from local.settings import REGION
+
+Upload = Callable[[str, bytes], str]
+"""Keeps a packaged file under a name and returns its ``s3://`` URL."""
+
+NOT_CODE: Final = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+
+
+def translate(template: Path, upload: Upload) -> dict[str, Any]:
+    """Package and translate a SAM template.
+
+    Args:
+        template: The template, of source or out of ``sam build``; local paths in it are relative to it.
+        upload: Takes what ``sam package`` would upload.
+
+    Raises:
+        InvalidDocumentException: It is not valid SAM.
+    """
+    document: dict[str, Any] = yaml_parse(template.read_text())
+    package(document, template.parent, upload)
+    # Only asked for its region; without one the translator looks for the developer's.
+    session = boto3.Session("none", "none", region_name=REGION)
+    translator = Translator(get_bundled_managed_policy_map("aws"), Parser(), boto_session=session)
+    translated: dict[str, Any] = translator.translate(document, parameter_values={})
+    return translated
+
+
+def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
+    """Upload the local code and state machines that a SAM template names, and name the uploads instead."""
+    defaults = document.get("Globals", {}).get("Function", {})
+    packages: dict[Path, str] = {}
+
+    def package_folder(relative: str) -> str:
+        source = (folder / relative).resolve()
+        if source not in packages:
+            packages[source] = upload(f"{source.name}.zip", zip_folder(source))
+        return packages[source]
+
+    for name, resource in document["Resources"].items():
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::Serverless::Function":
+            properties["CodeUri"] = package_folder(properties.get("CodeUri") or defaults["CodeUri"])
+        elif isinstance(properties.get("DefinitionUri"), str):
+            definition = (folder / properties["DefinitionUri"]).read_bytes()
+            json.loads(definition)  # a syntax error is better told here than by the service
+            properties["DefinitionUri"] = upload(f"{name}.asl.json", definition)
+    defaults.pop("CodeUri", None)
+
+
+def zip_folder(folder: Path) -> bytes:
+    """Return a deployment package of a folder; the same files give the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as package_file:
+        for path in sorted(_code_files(folder)):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            entry.external_attr = (path.stat().st_mode & 0o777) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            package_file.writestr(entry, path.read_bytes())
+    return content.getvalue()
+
+
+def _code_files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            if path.name not in NOT_CODE:
+                yield from _code_files(path)
+        else:
+            yield path
