@@ -8,11 +8,11 @@ locks.
 from __future__ import annotations
 
 import hashlib
-import time
+import threading
 from typing import TYPE_CHECKING
 
 from layer_builder import files, wheel
-from layer_builder.errors import EXIT_RETRY, HashMismatchError, IndexUnreachableError
+from layer_builder.errors import EXIT_RETRY, HashMismatchError, IndexUnreachableError, InterruptedBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,12 +42,13 @@ def fetch(picks: Sequence[Pick], settings: Settings) -> list[Wheel]:
 
     from layer_builder.web import CONNECTIONS
 
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
-        try:
-            return list(pool.map(lambda pick: _fetch_one(pick, paths[pick]), picks))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
+    try:
+        return list(pool.map(lambda pick: _fetch_one(pick, paths[pick], stop), picks))
+    finally:  # after a failure nobody waits for the rest
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def is_cached(pick: Pick, settings: Settings) -> bool:
@@ -59,25 +60,27 @@ def _path(pick: Pick, settings: Settings) -> Path:
     return settings.cache / "wheels" / pick.sha256[:2] / pick.sha256 / pick.filename
 
 
-def _fetch_one(pick: Pick, path: Path) -> Wheel:
+def _fetch_one(pick: Pick, path: Path, stop: threading.Event) -> Wheel:
     for attempt in range(1, _ATTEMPTS + 1):
         if path.exists():
             break
         try:
-            _download(pick, path)
+            _download(pick, path, stop)
         except (IndexUnreachableError, HashMismatchError) as error:
             if attempt == _ATTEMPTS or not error.details.get("broken"):
                 raise
-            time.sleep(0.5 * 2**attempt)
+            stop.wait(0.5 * 2**attempt)
     return wheel.load(pick, path)
 
 
-def _download(pick: Pick, path: Path) -> None:
+def _download(pick: Pick, path: Path, stop: threading.Event) -> None:
     from layer_builder import web
 
     digest = hashlib.sha256()
     with web.get(pick.url) as response, files.written_atomically(path) as stream:
         for chunk in response.chunks():
+            if stop.is_set():
+                raise InterruptedBuildError("The download was given up because another one failed.")
             digest.update(chunk)
             stream.write(chunk)
         if digest.hexdigest() != pick.sha256:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from layer_builder.wheel import Member, Script, Wheel
 
 BIN = "bin"
+_SHEBANG = b"#!python"  # what a wheel's script starts with in place of an interpreter
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,15 @@ def entries(wheel: Wheel, target: Target) -> list[Entry]:
     Raises:
         UnsafeWheelError: the wheel uses a folder that no rule gives a place.
     """
-    data = wheel.dist_info.removesuffix(".dist-info") + ".data/"
     record_path = f"{wheel.dist_info}/RECORD"
     placed: dict[str, Entry] = {}
     moved: dict[str, Entry] = {}
     for member in wheel.members:
-        if not member.path.startswith(data):
-            path = f"{target.site_packages}/{member.path}"
-            placed[path] = Entry(path, member.executable, wheel, member)
-            continue
-        entry = _from_data(wheel, member, data, target)
-        placed[entry.path] = moved[member.path] = entry
+        if member.path.partition("/")[0].endswith(".data"):
+            entry = moved[member.path] = _from_data(wheel, member, target)
+        else:
+            entry = Entry(f"{target.site_packages}/{member.path}", member.executable, wheel, member)
+        placed[entry.path] = entry
     commands = [_command(wheel, script, target) for script in wheel.scripts]
     placed.update((entry.path, entry) for entry in commands)
     if moved or commands:
@@ -72,22 +71,21 @@ def entries(wheel: Wheel, target: Target) -> list[Entry]:
     return [placed[path] for path in sorted(placed)]
 
 
-def _from_data(wheel: Wheel, member: Member, data: str, target: Target) -> Entry:
+def _from_data(wheel: Wheel, member: Member, target: Target) -> Entry:
     """Place a file of the `.data` folder, by its scheme."""
-    scheme, _, rest = member.path.removeprefix(data).partition("/")
+    _, scheme, rest = (*member.path.split("/", 2), "")[:3]
     site = target.site_packages
-    if scheme == "scripts":
-        content = wheel.read(member.path)
-        if content.startswith(b"#!python"):
-            body = content.partition(b"\n")[2]
+    if rest and scheme == "scripts":
+        if wheel.read(member.path, len(_SHEBANG)) == _SHEBANG:
+            body = wheel.read(member.path).partition(b"\n")[2]
             return Entry(f"{BIN}/{rest}", True, wheel, made=f"#!{target.interpreter}\n".encode() + body)
         return Entry(f"{BIN}/{rest}", True, wheel, member)
-    if scheme in ("purelib", "platlib"):
+    if rest and scheme in ("purelib", "platlib"):
         return Entry(f"{site}/{rest}", member.executable, wheel, member)
-    if scheme == "data":
+    if rest and scheme == "data":
         path = rest if rest.startswith(f"{BIN}/") else f"{site}/{rest}"
         return Entry(path, member.executable, wheel, member)
-    if scheme == "headers":
+    if rest and scheme == "headers":
         distribution = wheel.dist_info.rpartition("-")[0]
         return Entry(f"{site}/include/python/{distribution}/{rest}", member.executable, wheel, member)
     raise UnsafeWheelError(
@@ -114,24 +112,20 @@ def _record(
     wheel: Wheel, record_path: str, moved: dict[str, Entry], commands: list[Entry], target: Target
 ) -> bytes:
     """Write RECORD anew, with the paths as they are in the layer, relative to site-packages."""
-    rows = []
-    for row in csv.reader(io.StringIO(wheel.read(record_path).decode())):
-        if row and row[0] in moved:
-            entry = moved[row[0]]
-            rows.append(
-                _row(entry, target) if entry.member is None else (_relative(entry.path, target), *row[1:])
-            )
-        elif row:
-            rows.append(tuple(row))
-    rows += [_row(entry, target) for entry in commands]
+    rows: dict[str, tuple[str, ...]] = {}
+    for path, *digest_and_size in wheel.record(record_path):
+        entry = moved.get(path)
+        place = _relative(entry.path, target) if entry else path
+        rows[place] = _row(entry) if entry and entry.member is None else tuple(digest_and_size)
+    rows.update((_relative(entry.path, target), _row(entry)) for entry in commands)
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(sorted(rows))
+    csv.writer(out, lineterminator="\n").writerows((place, *rows[place]) for place in sorted(rows))
     return out.getvalue().encode()
 
 
-def _row(entry: Entry, target: Target) -> tuple[str, str, str]:
+def _row(entry: Entry) -> tuple[str, str]:
     digest = base64.urlsafe_b64encode(hashlib.sha256(entry.made).digest()).decode().rstrip("=")
-    return _relative(entry.path, target), f"sha256={digest}", str(len(entry.made))
+    return f"sha256={digest}", str(len(entry.made))
 
 
 def _relative(path: str, target: Target) -> str:

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_builder.errors import IndexUnreachableError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from layer_builder.settings import Settings
     from layer_builder.target import Target
 
-# What uv needs of the operator's environment to reach an index: certificates, proxies, a place to resolve
-# names from.
+# What uv needs of the operator's environment to reach an index: certificates and proxies.
 _PASSED_ON = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -100,16 +101,22 @@ def _run(command: list[str], lines: Sequence[str], settings: Settings) -> subpro
     }
     if settings.index_url:
         environment["UV_DEFAULT_INDEX"] = settings.index_url
-    return subprocess.run(
-        command,
-        input="".join(f"{line}\n" for line in lines),
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_TIMEOUT,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            command,
+            input="".join(f"{line}\n" for line in lines),
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise IndexUnreachableError(
+            f"No versions were found within {_TIMEOUT} seconds.",
+            hint="Try again; if it stays so, pin more versions.",
+        ) from error
 
 
 def _executable() -> str:

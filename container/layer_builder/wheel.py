@@ -7,9 +7,11 @@ that lengths and checksums hold; the findings are kept beside the wheel in the c
 
 from __future__ import annotations
 
-import configparser
+import csv
+import io
 import itertools
 import json
+import lzma
 import os
 import re
 import stat
@@ -36,6 +38,17 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _UTF8_NAME = 0x800
 _CHUNK = 1 << 18
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    UnicodeError,
+    csv.Error,
+)
 _SCRIPT = re.compile(r"^(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?$")
 
 
@@ -89,10 +102,14 @@ class Wheel:
         """The sum of the files' lengths."""
         return sum(member.size for member in self.members)
 
-    def read(self, path: str) -> bytes:
-        """Inflate one member."""
-        with zipfile.ZipFile(self.file) as archive:
-            return archive.read(path)
+    def read(self, path: str, length: int = -1) -> bytes:
+        """Inflate one member, or its first bytes."""
+        with zipfile.ZipFile(self.file) as archive, archive.open(path) as content:
+            return content.read(length)
+
+    def record(self, path: str) -> list[list[str]]:
+        """Read the RECORD at `path`: rows of a path, its digest, its length."""
+        return _rows(self.read(path))
 
 
 def load(pick: Pick, file: Path) -> Wheel:
@@ -126,17 +143,12 @@ def verify(pick: Pick, file: Path) -> Wheel:
             for info, member in zip(infos.values(), members, strict=True):
                 _check_content(pick, stream, archive, info, member)
             dist_info = _dist_info(pick, infos)
-            license_, requires = _metadata(archive.read(f"{dist_info}/METADATA"))
+            license_, requires = _metadata(pick, archive.read(f"{dist_info}/METADATA"))
+            _check_format(pick, archive.read(f"{dist_info}/WHEEL"))
+            _rows(archive.read(f"{dist_info}/RECORD"))
             scripts = tuple(_scripts(pick, archive, f"{dist_info}/entry_points.txt"))
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        struct.error,
-        UnicodeError,
-    ) as error:
-        raise _unsafe(pick, f"it is no intact zip file ({error})") from error
+    except _BROKEN as error:
+        raise _unsafe(pick, f"it is no intact wheel ({error})") from error
     return Wheel(pick, file, license_, requires, dist_info, scripts, members)
 
 
@@ -253,11 +265,27 @@ def _dist_info(pick: Pick, infos: dict[str, zipfile.ZipInfo]) -> str:
     return found[0]
 
 
-def _metadata(content: bytes) -> tuple[str | None, tuple[str, ...]]:
+def _metadata(pick: Pick, content: bytes) -> tuple[str | None, tuple[str, ...]]:
     from packaging.metadata import parse_email
+    from packaging.utils import canonicalize_name, canonicalize_version
 
     raw, _ = parse_email(content)
+    name, version = raw.get("name", ""), raw.get("version", "")
+    if canonicalize_name(name) != pick.name or canonicalize_version(version) != canonicalize_version(
+        pick.version
+    ):
+        raise _unsafe(pick, f"its METADATA is of {name or 'no package'} {version}".rstrip())
     return _license(raw), tuple(raw.get("requires_dist", ()))
+
+
+def _check_format(pick: Pick, content: bytes) -> None:
+    match = re.search(rb"^Wheel-Version:\s*(\d+)\.\d+", content, re.MULTILINE)
+    if match is None or match[1] != b"1":
+        raise _unsafe(pick, "its WHEEL file names no version of the format that is known (1.x)")
+
+
+def _rows(record: bytes) -> list[list[str]]:
+    return [row for row in csv.reader(io.StringIO(record.decode())) if row]
 
 
 def _license(raw: Any) -> str | None:
@@ -278,6 +306,8 @@ def _scripts(pick: Pick, archive: zipfile.ZipFile, path: str) -> Iterator[Script
         text = archive.read(path).decode()
     except KeyError:
         return
+    import configparser
+
     parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
