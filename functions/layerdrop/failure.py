@@ -64,7 +64,7 @@ def _function_problem(error: Mapping[str, str], doing: str, group: str) -> Probl
     told = _json_object(cause.get("errorMessage"))
     if {"code", "message", "hint"} <= told.keys():
         return Problem(
-            str(told["code"]), str(told["message"]), str(told["hint"]), dict(told.get("details") or {})
+            str(told["code"]), str(told["message"]), str(told["hint"]), _mapping(told.get("details"))
         )
     name = str(cause.get("errorType") or error["Error"])
     text = str(cause.get("errorMessage") or error["Cause"])
@@ -78,13 +78,14 @@ def _function_problem(error: Mapping[str, str], doing: str, group: str) -> Probl
 
 
 def _job_problem(job: Mapping[str, Any], reported: Problem | None, group: str) -> Problem:
-    attempts = job.get("Attempts") or []
-    last = attempts[-1] if attempts else {}
-    container = {**(job.get("Container") or {}), **(last.get("Container") or {})}
-    exit_code = container.get("ExitCode")
+    attempts = job["Attempts"] if isinstance(job.get("Attempts"), list) else []
+    last = _mapping(attempts[-1]) if attempts else {}
+    container = _mapping(job.get("Container")) | _mapping(last.get("Container"))
+    exit_code = container["ExitCode"] if isinstance(container.get("ExitCode"), int) else None
+    stream = container.get("LogStreamName")
     reasons = (job.get("StatusReason"), last.get("StatusReason"), container.get("Reason"))
     said = " ".join(dict.fromkeys(str(reason) for reason in reasons if reason))
-    log = {"group": group, "stream": container.get("LogStreamName")}
+    log = {"group": group, "stream": stream if isinstance(stream, str) else None}
     cut_short = _cut_short(exit_code, said)
     # The report may be an earlier attempt's, when the last one was killed: only an own exit vouches for it.
     if cut_short is None and reported is not None and exit_code in _BUILDER_EXITS:
@@ -148,6 +149,10 @@ def _json_object(text: object) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return _mapping(document)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -85,7 +85,7 @@ def _block(text: str) -> str | None:
         )
     if len(openings) > 1:
         _refuse(f"Line {openings[1] + 1} opens a second settings block.", "Put all settings into one block.")
-    return "\n".join(line[2:] for line in lines[start:closing])
+    return "".join(f"{line[2:]}\n" for line in lines[start:closing])
 
 
 def _settings(document: Mapping[str, Any]) -> Settings:

@@ -1,0 +1,219 @@
+"""What the functions' tests share: an account in memory, whose manifests must fit the schema."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import io
+import json
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import jsonschema
+import pytest
+from moto import mock_aws
+
+from layerdrop.build_input import BuildInput, Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+ROOT = Path(__file__).parents[3]
+BUCKET = "layerdrop-test"
+EXECUTION = Execution(
+    "arn:aws:states:us-east-1:123456789012:execution:layers:web-1", "web-1", "2026-11-20T10:00:00.000Z"
+)
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "POWERTOOLS_SERVICE_NAME": "layerdrop",
+    "POWERTOOLS_METRICS_NAMESPACE": "Layerdrop",
+    "BUCKET_NAME": BUCKET,
+    "DEFAULT_RUNTIME": "python3.13",
+    "ARM64_QUEUE_ARN": "arn:aws:batch:us-east-1:123456789012:job-queue/arm64",
+    "ARM64_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/arm64:1",
+    "X86_64_QUEUE_ARN": "arn:aws:batch:us-east-1:123456789012:job-queue/x86",
+    "X86_64_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/x86:1",
+    "BUILD_LOG_GROUP": "/aws/batch/layerdrop",
+    "PLAN_LOG_GROUP": "/aws/lambda/layerdrop/PlanBuild",
+    "PUBLISH_LOG_GROUP": "/aws/lambda/layerdrop/PublishLayer",
+}
+
+
+def _validator(path: Path) -> jsonschema.Draft202012Validator:
+    schema = json.loads(path.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+@pytest.fixture(scope="session")
+def manifest_schema() -> jsonschema.Draft202012Validator:
+    """Judges manifests."""
+    return _validator(ROOT / "functions/layerdrop/schemas/manifest.schema.json")
+
+
+@pytest.fixture(scope="session")
+def report_schema() -> jsonschema.Draft202012Validator:
+    """Judges reports, by the writer's own schema."""
+    return _validator(ROOT / "container/layer_builder/schemas/report.schema.json")
+
+
+@dataclass
+class Account:
+    """An account in memory, with the bucket in it."""
+
+    s3: S3Client
+    lambda_: LambdaClient
+    ssm: SSMClient
+    step_functions: SFNClient
+    bucket: str = BUCKET
+
+    def upload(self, key: str, content: bytes, sequencer: str = "00A0") -> BuildInput:
+        """Put a requirements file, as its event would tell it."""
+        put = self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return BuildInput(self.bucket, key, put["VersionId"], put["ETag"].strip('"'), sequencer, len(content))
+
+    def put_json(self, key: str, document: object) -> None:
+        """Put an object that holds JSON."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(document).encode())
+
+    def json(self, key: str) -> Any:
+        """Read an object that holds JSON."""
+        return json.loads(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+
+    def versions(self, suffix: str) -> list[Any]:
+        """Every version of every object of that name's end, as JSON, oldest first."""
+        pages = self.s3.list_object_versions(Bucket=self.bucket)
+        listed = [item for item in pages.get("Versions", []) if item["Key"].endswith(suffix)]
+        listed.sort(key=lambda item: item["LastModified"])
+        return [
+            json.loads(
+                self.s3.get_object(Bucket=self.bucket, Key=item["Key"], VersionId=item["VersionId"])[
+                    "Body"
+                ].read()
+            )
+            for item in listed
+        ]
+
+
+@pytest.fixture
+def account(
+    monkeypatch: pytest.MonkeyPatch, manifest_schema: jsonschema.Draft202012Validator
+) -> Iterator[Account]:
+    """An empty account; whatever manifest a test leaves behind in any version must fit the schema."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        account = Account(
+            boto3.client("s3"), boto3.client("lambda"), boto3.client("ssm"), boto3.client("stepfunctions")
+        )
+        account.s3.create_bucket(Bucket=BUCKET)
+        account.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield account
+        for manifest in account.versions("manifest.json"):
+            if manifest.get("schema") == "layerdrop/manifest/1":
+                manifest_schema.validate(manifest)
+
+
+@pytest.fixture
+def handler(account: Account, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Calls a function as Lambda would: a fresh module, its own environment, JSON in and out."""
+    definition = {
+        "StartAt": "Done",
+        "States": {"Done": {"Type": "Succeed"}},
+    }
+    machine = account.step_functions.create_state_machine(
+        name="layers",
+        definition=json.dumps(definition),
+        roleArn="arn:aws:iam::123456789012:role/r",
+    )
+    monkeypatch.setenv("STATE_MACHINE_ARN", machine["stateMachineArn"])
+    modules: dict[str, Any] = {}
+
+    def call(name: str, event: object) -> Any:
+        if name not in modules:
+            monkeypatch.delitem(sys.modules, f"layerdrop.{name}", raising=False)
+            modules[name] = importlib.import_module(f"layerdrop.{name}")
+        context = SimpleNamespace(
+            function_name=name,
+            memory_limit_in_mb=512,
+            invoked_function_arn=f"arn:aws:lambda:us-east-1:123456789012:function:{name}",
+            aws_request_id="00000000-0000-0000-0000-000000000000",
+        )
+        return json.loads(json.dumps(modules[name].handler(json.loads(json.dumps(event)), context)))
+
+    return call
+
+
+def a_zip(text: str) -> bytes:
+    """A small zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("python/hello.py", text)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def build(account: Account) -> Callable[..., dict[str, Any]]:
+    """Does a Batch job's work in short: a zip in layers/, and a report; gives the report."""
+
+    def build(
+        target: dict[str, Any], content: str = "x = 1", description: str = "requests"
+    ) -> dict[str, Any]:
+        data = a_zip(content)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        key = f"layers/{digest}.zip"
+        account.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
+        report = {
+            "schema": "layerdrop/report/1",
+            "status": "SUCCEEDED",
+            "builder": {"version": "1"},
+            "target": {"architecture": target["architecture"], "runtime": target["runtime"]},
+            "requirements": ["requests"],
+            "layer": {
+                "name": target["layer_name"],
+                "description": target["description"] or description,
+                "license": target["license"],
+                "digest": digest,
+                "code_sha256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
+                "zip": {
+                    "location": f"s3://{BUCKET}/{key}",
+                    "bucket": BUCKET,
+                    "key": key,
+                    "bytes": len(data),
+                    "unzipped_bytes": len(content),
+                },
+                "layer_version_arn": None,
+            },
+            "packages": [
+                {
+                    "name": "requests",
+                    "version": "2.32.3",
+                    "wheel": "requests-2.32.3-py3-none-any.whl",
+                    "sha256": "0" * 64,
+                    "unzipped_bytes": 10,
+                    "license": None,
+                }
+            ],
+            "checks": {"size": {"bytes": len(content)}},
+            "warnings": ["one"],
+            "timings": {"resolve": 0.1},
+            "error": None,
+        }
+        account.put_json(target["report_key"], report)
+        return report
+
+    return build

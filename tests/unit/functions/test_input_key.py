@@ -1,0 +1,122 @@
+import string
+from urllib.parse import quote_plus
+
+import pytest
+from aws_lambda_powertools.utilities.data_classes import S3Event
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from layerdrop import input_key
+from layerdrop.build_input import BuildInput
+from layerdrop.errors import BuildError, ErrorCode
+
+architectures = st.sampled_from(["arm64", "x86_64"])
+runtimes = st.sampled_from(["python3.11", "python3.12", "python3.13", "python3.14"])
+# Any character but the separator; surrogates cannot stand in a key.
+names = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs",)), min_size=1, max_size=12)
+folders = names.filter(lambda name: name not in (".", "..") and not name.lower().startswith("python"))
+stems = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs",)), max_size=12)
+
+
+@given(architectures, st.none() | runtimes, st.lists(folders, max_size=4), stems)
+def test_reads_back_what_was_joined(
+    architecture: str, runtime: str | None, middle: list[str], stem: str
+) -> None:
+    key = "/".join(
+        ["requirements", architecture, *filter(None, [runtime]), *middle, stem + "requirements.txt"]
+    )
+    parsed = input_key.parse(key)
+    assert (parsed.architecture, parsed.runtime, list(parsed.folders), parsed.stem) == (
+        architecture,
+        runtime,
+        middle,
+        stem,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("requirements/requirements.txt", "architecture"),
+        ("requirements/web/requirements.txt", "web"),
+        ("requirements/ARM64/requirements.txt", "ARM64"),
+        ("requirements/aarch64/requirements.txt", "aarch64"),
+        ("requirements//requirements.txt", '""'),
+        ("requirements/arm64//requirements.txt", '""'),
+        ("requirements/arm64/../requirements.txt", '".."'),
+        ("requirements/arm64/./requirements.txt", '"."'),
+        ("requirements/arm64/python3.10/requirements.txt", "python3.10"),
+        ("requirements/arm64/python3/requirements.txt", "python3"),
+        ("requirements/arm64/Python3.13/requirements.txt", "Python3.13"),
+        ("requirements/arm64/python3.13/python3.12/requirements.txt", "python3.12"),
+        ("requirements/arm64/web/python3.12/requirements.txt", "python3.12"),
+        ("requirements/arm64/requirements.txt.bak", "requirements.txt.bak"),
+        ("requirements/arm64/requirements.TXT", "requirements.TXT"),
+        ("other/arm64/requirements.txt", "other/arm64"),
+        ("requirements.txt", "requirements.txt"),
+        ("", '""'),
+    ],
+)
+def test_refuses_and_names_what_is_wrong(key: str, named: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        input_key.parse(key)
+    problem = caught.value.problem
+    assert problem.code == ErrorCode.KEY_INVALID
+    assert named in problem.message
+    assert "requirements/<arm64 or x86_64>/" in problem.hint
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
+def test_says_yes_or_a_documented_no(middle: str) -> None:
+    try:
+        input_key.parse(f"requirements/{middle}requirements.txt")
+    except BuildError as error:
+        assert error.problem.code == ErrorCode.KEY_INVALID
+
+
+def test_a_folder_may_begin_like_a_runtime() -> None:
+    assert input_key.parse("requirements/arm64/python-tools/requirements.txt").folders == ("python-tools",)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40))
+def test_manifest_lies_beside_and_starts_nothing(stem: str) -> None:
+    key = f"requirements/{stem}requirements.txt"
+    manifest = input_key.manifest_key(key)
+    assert manifest.rpartition("/")[0] == key.rpartition("/")[0]
+    assert not manifest.endswith("requirements.txt")
+    assert manifest.endswith("manifest.json")
+
+
+@given(st.lists(st.text(string.ascii_letters + "-. ", max_size=8), min_size=2, max_size=2, unique=True))
+def test_two_inputs_of_a_folder_have_two_manifests(stems: list[str]) -> None:
+    keys = [input_key.manifest_key(f"requirements/arm64/{stem}requirements.txt") for stem in stems]
+    assert len(set(keys)) == 2
+
+
+@given(names)
+def test_keys_of_events_are_decoded_as_forms(name: str) -> None:
+    key = f"requirements/arm64/{name}/requirements.txt"
+    assume(len(key.encode()) <= 1024)
+    event = {
+        "Records": [
+            {
+                "s3": {
+                    "bucket": {"name": "bucket"},
+                    "object": {
+                        "key": quote_plus(key),
+                        "size": 3,
+                        "eTag": "e",
+                        "versionId": "v",
+                        "sequencer": "0A",
+                    },
+                }
+            }
+        ]
+    }
+    assert BuildInput.from_record(S3Event(event).record).key == key
+
+
+def test_an_unversioned_bucket_is_refused() -> None:
+    record = {"s3": {"bucket": {"name": "plain"}, "object": {"key": "k", "size": 3, "sequencer": "0A"}}}
+    with pytest.raises(ValueError, match="plain keeps no versions"):
+        BuildInput.from_record(S3Event({"Records": [record]}).record)

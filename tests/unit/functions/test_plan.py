@@ -1,0 +1,114 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layer_builder import cli
+from layerdrop.build_input import BuildInput, Execution
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.input_key import InputKey
+from layerdrop.plan import Workshop, plan
+from layerdrop.settings import Settings
+from layerdrop.target import Target
+
+EXECUTION = Execution("arn", "web-1", "now")
+INPUT = BuildInput("bucket", "requirements/arm64/web/requirements.txt", "v1", "e", "0A", 1)
+DEFAULTS = Settings()
+WORKSHOPS: dict[Any, Workshop] = {
+    "arm64": Workshop("queue-arm", "definition-arm"),
+    "x86_64": Workshop("queue-x86", "definition-x86"),
+}
+lines = st.text(
+    st.characters(exclude_categories=("C", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=40
+)
+
+
+def planned(
+    key: InputKey, settings: Settings = DEFAULTS, build_input: BuildInput = INPUT
+) -> tuple[Target, ...]:
+    return plan(build_input, EXECUTION, key, settings, "python3.12", WORKSHOPS)
+
+
+@given(
+    version=st.text(st.characters(codec="ascii", exclude_categories=("C",)), min_size=1),
+    key=st.text(st.characters(exclude_categories=("C",)), min_size=1),
+    description=st.none()
+    | lines
+    | st.sampled_from(["-s bucket", "--publish-bucket", "-n name", "-- x", "=", "-"]),
+    license_text=st.none() | lines | st.sampled_from(["-p x", "--output=/tmp/x"]),
+    sdists=st.lists(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", fullmatch=True), max_size=3),
+    bytecode=st.booleans(),
+)
+def test_the_builder_reads_the_command_as_it_was_meant(
+    version: str,
+    key: str,
+    description: str | None,
+    license_text: str | None,
+    sdists: list[str],
+    bytecode: bool,
+) -> None:
+    build_input = BuildInput("bucket", f"requirements/arm64/{key}/requirements.txt", version, "e", "0A", 1)
+    settings = Settings(
+        name="web",
+        description=description,
+        license=license_text,
+        allow_sdist=tuple(sdists),
+        bytecode=bytecode,
+    )
+    (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
+    # As the builder's main() does it, odd forms of the original tool included.
+    options = cli.parse(cli._separated(target.job.command))
+    assert options.path == f"s3://bucket/{build_input.key}"
+    assert options.version_id == version
+    assert options.name == target.layer_name
+    assert (options.architecture, options.runtime) == ("arm64", "python3.12")
+    assert (options.description, options.license) == (description, license_text)
+    assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
+    assert options.output == "s3://bucket/layers/"
+    assert options.report == f"s3://bucket/{target.report_key}"
+    assert not options.publish_bucket, "publishing belongs to one function's role"
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_each_architecture_has_its_queue(architecture: Any) -> None:
+    (target,) = planned(InputKey(architecture, None, (), ""))
+    assert (target.job.queue, target.job.definition) == (
+        WORKSHOPS[architecture].queue,
+        WORKSHOPS[architecture].definition,
+    )
+    assert target.architecture == architecture
+
+
+def test_runtime_comes_from_settings_then_path_then_stack() -> None:
+    def runtimes(in_path: Any, *in_settings: Any) -> list[str]:
+        targets = planned(InputKey("arm64", in_path, (), ""), Settings(runtimes=in_settings))
+        return [target.runtime for target in targets]
+
+    assert runtimes(None) == ["python3.12"]
+    assert runtimes("python3.11") == ["python3.11"]
+    assert runtimes(None, "python3.14", "python3.11") == ["python3.14", "python3.11"]
+    assert runtimes("python3.11", "python3.11") == ["python3.11"]
+    with pytest.raises(BuildError) as caught:
+        runtimes("python3.11", "python3.11", "python3.12")
+    assert caught.value.problem.code == ErrorCode.SETTINGS_INVALID
+    assert "python3.11" in caught.value.problem.message
+
+
+def test_targets_of_one_build_share_nothing_they_write() -> None:
+    settings = Settings(runtimes=("python3.11", "python3.12", "python3.13", "python3.14"))
+    targets = planned(InputKey("arm64", None, ("web",), ""), settings)
+    for differs in ("id", "layer_name", "report_key"):
+        assert len({getattr(target, differs) for target in targets}) == 4
+    assert len({target.job.name for target in targets}) == 4
+
+
+def test_the_name_in_the_settings_wins() -> None:
+    (target,) = planned(InputKey("arm64", None, ("folder",), "stem-"), Settings(name="my_layer"))
+    assert target.layer_name == "my_layer-py312-arm64"
+
+
+def test_a_target_survives_the_state_machine() -> None:
+    settings = Settings(description="d", license="l", share_with=("111122223333",), bytecode=True)
+    (target,) = planned(InputKey("x86_64", None, (), ""), settings)
+    assert Target.from_json(target.to_json()) == target

@@ -1,0 +1,176 @@
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+
+from layer_builder import errors as builder_errors
+from layer_builder import report as builder_report
+from layerdrop.build_input import BuildInput, Execution
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.manifest import Outcome, PublishedVersion, finished
+from layerdrop.report import Report
+from layerdrop.target import Job, Target
+
+INPUT = BuildInput("bucket", "requirements/arm64/web/requirements.txt", "v", "e", "0A", 1)
+EXECUTION = Execution("arn", "web-1", "2026-11-20T10:00:00Z")
+JOB = Job("n", "q", "d", ())
+TARGET = Target(
+    "py313-arm64", "arm64", "python3.13", "web-py313-arm64", None, None, (), JOB, "builds/web-1/report.json"
+)
+SHA256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+
+def written(error: builder_errors.BuildError | None = None) -> builder_report.Report:
+    """A report by the builder's own hand."""
+    return builder_report.Report(
+        architecture="arm64",
+        runtime="python3.13",
+        requirements=["requests"],
+        layer=None if error else builder_report.Layer(
+            "web-py313-arm64", "requests", None, "a" * 64, SHA256,
+            builder_report.Zip("s3://bucket/layers/a.zip", "bucket", "layers/a.zip", 22, 0),
+        ),
+        packages=[builder_report.Package("six", "1.17.0", "six-1.17.0-py3-none-any.whl", "b" * 64, 5, None)],
+        warnings=["watch out"],
+        timings={"resolve": 0.5},
+        error=error,
+    )  # fmt: skip
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    fresh: dict[str, Any] = json.loads(written().to_json())
+    return fresh | changes
+
+
+def test_reads_what_the_builder_writes(
+    report_schema: jsonschema.Draft202012Validator, manifest_schema: jsonschema.Draft202012Validator
+) -> None:
+    text = written().to_json().decode()
+    report_schema.validate(json.loads(text))
+    report = Report.from_text(text)
+    layer = report.layer_for(TARGET, "bucket")
+    assert (layer.description, layer.code_sha256, layer.zip.key) == ("requests", SHA256, "layers/a.zip")
+    manifest = finished(
+        INPUT,
+        EXECUTION,
+        "2026-11-20T10:00:01Z",
+        [Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False), report)],
+    ).to_json()
+    manifest_schema.validate(manifest)
+    # What the manifest tells of the packages is what the report tells.
+    assert manifest["layers"][0]["packages"] == json.loads(text)["packages"]
+    assert manifest["layers"][0]["warnings"] == ["watch out"]
+
+
+@pytest.mark.parametrize("hint", ["", "Do that."])
+def test_reads_the_builder_s_errors(
+    hint: str,
+    report_schema: jsonschema.Draft202012Validator,
+    manifest_schema: jsonschema.Draft202012Validator,
+) -> None:
+    error = builder_errors.BuildError("It broke.", hint=hint)
+    text = written(error).to_json().decode()
+    report_schema.validate(json.loads(text))
+    report = Report.from_text(text)
+    assert report.error is not None
+    assert (report.error.code, report.error.message) == (error.code, "It broke.")
+    manifest_schema.validate(
+        finished(
+            INPUT, EXECUTION, "2026-11-20T10:00:01Z", [Outcome(TARGET, report=report, problem=report.error)]
+        ).to_json()
+    )
+
+
+def without(path: str) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            report = report[parent]
+        del report[last]
+
+    return change
+
+
+def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            report = report[parent]
+        report[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("schema"),
+        without("layer"),
+        without("packages"),
+        without("layer.zip"),
+        without("layer.zip.key"),
+        without("layer.code_sha256"),
+        setting("schema", "layerdrop/report/2"),
+        setting("layer", "yes"),
+        setting("packages", 5),
+        setting("packages", [{"name": "x"}]),
+        setting("checks", ["x"]),
+        setting("layer.zip.bytes", "many"),
+        setting("error", {"code": "<script>", "message": "m", "hint": "h", "details": {}}),
+    ],
+)
+def test_refuses_what_is_no_report(change: Callable[[dict[str, Any]], None]) -> None:
+    report = copy.deepcopy(document())
+    change(report)
+    with pytest.raises(BuildError) as caught:
+        Report.from_text(json.dumps(report))
+    assert caught.value.problem.code == ErrorCode.REPORT_INVALID
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        '"report"',
+        "{",
+        "[" * 100_000,
+        json.dumps(document(checks={"ratio": float("nan")})),
+        json.dumps(document(checks={"size": float("inf")})),
+        json.dumps(document()).replace('"checks": {}', '"checks": {"deep": ' + "[" * 500 + "]" * 500 + "}"),
+    ],
+)  # fmt: skip
+def test_refuses_hostile_text(text: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        Report.from_text(text)
+    assert caught.value.problem.code == ErrorCode.REPORT_INVALID
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        setting("layer", None),
+        setting("layer.name", "another-py313-arm64"),
+        setting("layer.zip.bucket", "elsewhere"),
+        setting("layer.zip.bucket", None),
+        setting("layer.zip.key", "builds/mine.zip"),
+        setting("layer.zip.key", "requirements/arm64/requirements.txt"),
+    ],
+)
+def test_a_layer_must_be_the_one_asked_for(change: Callable[[dict[str, Any]], None]) -> None:
+    report = copy.deepcopy(document())
+    change(report)
+    with pytest.raises(BuildError) as caught:
+        Report.from_text(json.dumps(report)).layer_for(TARGET, "bucket")
+    assert caught.value.problem.code == ErrorCode.REPORT_INVALID
+
+
+def test_half_a_surrogate_does_not_keep_the_answer_from_being_written() -> None:
+    report = Report.from_text(json.dumps(document(warnings=["half \ud800"])))
+    outcome = Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False), report)
+    body = finished(INPUT, EXECUTION, "2026-11-20T10:00:01Z", [outcome]).to_bytes()
+    assert json.loads(body)["layers"][0]["warnings"] == ["half ?"]

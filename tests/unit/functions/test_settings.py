@@ -1,0 +1,180 @@
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from layerdrop import settings
+from layerdrop.errors import BuildError, ErrorCode, Problem
+
+# The regular expression that PEP 723 gives as the canonical one.
+REFERENCE = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+RUNTIMES = ["python3.11", "python3.12", "python3.13", "python3.14"]
+lines = st.text(
+    st.characters(exclude_categories=("C", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=40
+)
+packages = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", fullmatch=True)
+blocks = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.from_regex(r"[A-Za-z0-9_-]{1,127}", fullmatch=True),
+        "runtimes": st.lists(st.sampled_from(RUNTIMES), unique=True),
+        "description": lines,
+        "license": lines,
+        "share-with": st.lists(
+            st.from_regex(r"[0-9]{12}|o-[a-z0-9]{10,32}", fullmatch=True), unique=True, max_size=3
+        ),
+        "allow-sdist": st.lists(packages, unique=True, max_size=3),
+        "bytecode": st.booleans(),
+    },
+)  # fmt: skip
+
+
+def block(values: dict[str, Any]) -> str:
+    """Values as a settings block; strings of JSON are strings of TOML."""
+    toml = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join(["# /// layer", *(f"# {line}" for line in toml), "# ///"])
+
+
+def refusal(text: str) -> Problem:
+    with pytest.raises(BuildError) as caught:
+        settings.parse(text)
+    assert caught.value.problem.code == ErrorCode.SETTINGS_INVALID
+    return caught.value.problem
+
+
+@given(blocks, st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["", "# by me\n\n", "six\n"]))
+def test_reads_back_what_was_written(values: dict[str, Any], newline: str, before: str) -> None:
+    text = (before + block(values) + "\nrequests==2.32.3\n").replace("\n", newline)
+    parsed = settings.parse(text)
+    assert {
+        "name": parsed.name,
+        "runtimes": list(parsed.runtimes),
+        "description": parsed.description,
+        "license": parsed.license,
+        "share-with": list(parsed.share_with),
+        "allow-sdist": list(parsed.allow_sdist),
+        "bytecode": parsed.bytecode,
+    } == {
+        "name": None,
+        "runtimes": [],
+        "description": None,
+        "license": None,
+        "share-with": [],
+        "allow-sdist": [],
+        "bytecode": False,
+    } | values
+
+
+pieces = st.sampled_from(
+    [
+        "# /// layer",
+        "# ///",
+        "#",
+        '# name = "a"',
+        "# bytecode = true",
+        "",
+        "requests",
+        "#no",
+        "## x",
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=8))
+@example(["# /// layer", '# name = "a"', "# ///", "# ///"])
+@example(["# /// layer", '# name = "a"', "# ///", "# said after it", "requests"])
+def test_finds_the_block_that_the_standard_finds(chosen: list[str]) -> None:
+    text = "\n".join(chosen) + "\n"
+    # The standard's block has at least one line; an empty comment adds nothing, and lets it see empty ones.
+    padded = text.replace("# /// layer\n", "# /// layer\n#\n")
+    found = [match for match in REFERENCE.finditer(padded) if match["type"] == "layer"]
+    openings = chosen.count("# /// layer")
+    if len(found) != 1 or openings != 1:
+        # The standard calls an unclosed block none, and wants an error for two; silence helps nobody here.
+        if openings:
+            refusal(text)
+        else:
+            assert settings.parse(text) == settings.Settings()
+        return
+    content = "".join(
+        line[2:] if line.startswith("# ") else line[1:]
+        for line in found[0]["content"].splitlines(keepends=True)
+    )
+    try:
+        expected = tomllib.loads(content)
+    except tomllib.TOMLDecodeError:
+        assert "not valid TOML" in refusal(text).message
+        return
+    parsed = settings.parse(text)
+    assert (parsed.name, parsed.bytecode) == (expected.get("name"), expected.get("bytecode", False))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "requests==2.32.3\n", "# a comment\nrequests\n", "# /// script\n# ///\n"]
+)
+def test_without_a_block_all_is_default(text: str) -> None:
+    assert settings.parse(text) == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('runtime = "python3.13"', ['"runtime"', '"runtimes"']),
+        ('colour = "red"', ['"colour"', "share-with"]),
+        ("[tool]", ['"tool"', "name"]),
+        ('share_with = ["111122223333"]', ['"share_with"', '"share-with"']),
+        ("name = 5", ["name", "5", "quotes"]),
+        ('name = "a b"', ["name", '"a b"', "hyphens"]),
+        ('name = ""', ["name", "127"]),
+        (f'name = "{"a" * 128}"', ["name", "127"]),
+        ('runtimes = "python3.13"', ["runtimes", "list", "python3.14"]),
+        ('runtimes = ["python3.9"]', ["runtimes", '"python3.9"', "python3.11"]),
+        ("runtimes = [3.13]", ["runtimes", "list"]),
+        (f'description = "{"d" * 257}"', ["description", "256"]),
+        ('description = "a\\nb"', ["description", "one line"]),
+        (f'license = "{"d" * 513}"', ["license", "512"]),
+        ('share-with = ["*"]', ["share-with", '"*"', "12 digits"]),
+        ('share-with = ["1111"]', ["share-with", '"1111"']),
+        ("share-with = [111122223333]", ["share-with", "111122223333", "list of texts"]),
+        ('share-with = ["o-short"]', ["share-with", '"o-short"', "organization"]),
+        ('allow-sdist = ["--evil"]', ["allow-sdist", '"--evil"', "package"]),
+        ('bytecode = "yes"', ["bytecode", '"yes"', "true or false"]),
+        ("bytecode = 1", ["bytecode", "1", "true or false"]),
+    ],
+)
+def test_refuses_and_names_key_value_and_the_good_ones(line: str, words: list[str]) -> None:
+    problem = refusal(f"# /// layer\n# {line}\n# ///\n")
+    for word in words:
+        assert word in problem.message + problem.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("# /// layer\n# name = 'a'\nrequests\n", "line 1"),
+        ("x\n# /// layer\n", "line 2"),
+        ("# /// layer\nname = 'a'\n# ///\n", "line 1"),
+        ("# /// layer\n# ///\n\n# /// layer\n# ///\n", "Line 4"),
+        ("#/// layer\n# ///\n", "Line 1"),
+        ("# // layer\n# ///\n", "Line 1"),
+        ("six\n# /// Layer\n# ///\n", "Line 2"),
+        ("# /// layer\n# name = \n# ///\n", "line 1"),
+    ],
+)
+def test_a_broken_block_is_told_with_its_line(text: str, word: str) -> None:
+    assert word in refusal(text).message
+
+
+def test_other_tools_blocks_are_theirs() -> None:
+    text = "# /// script\n# dependencies = []\n# ///\n\n" + block({"name": "web"}) + "\n"
+    assert settings.parse(text).name == "web"
+
+
+def test_repeated_entries_count_once() -> None:
+    parsed = settings.parse(block({"runtimes": ["python3.13", "python3.12", "python3.13"]}))
+    assert parsed.runtimes == ("python3.13", "python3.12")
