@@ -47,8 +47,7 @@ def find(minor: str) -> Interpreter | None:
     """Return a released CPython of the minor version (such as ``3.13``), or None when there is none.
 
     Looked for in this order: Lambda's own place, the interpreter that runs the builder, ``PATH``, pyenv's
-    versions (newest first). Each is started and asked, because a name proves nothing: pyenv's shims are
-    there for versions that they refuse to start.
+    versions (newest first). Each is started and asked, because a name proves nothing.
 
     Raises:
         ValueError: when ``minor`` is not of the form ``3.13``.
@@ -66,9 +65,12 @@ def _candidates(minor: str) -> Iterator[Path]:
     yield LAMBDA_BIN / name
     if sys.executable:
         yield Path(sys.executable)
-    # Relative folders are left out: what is in the working folder is not ours to start.
-    yield from (Path(folder, name) for folder in os.get_exec_path() if Path(folder).is_absolute())
     root = Path(os.environ.get("PYENV_ROOT") or Path("~/.pyenv").expanduser())
+    for folder in os.get_exec_path():
+        # Relative folders are left out: what is in the working folder is not ours to start. So are pyenv's
+        # shims, which take a tenth of a second to start, or to refuse to start, one of its versions.
+        if Path(folder).is_absolute() and Path(folder) != root / "shims":
+            yield Path(folder, name)
     versions = [path for path in root.glob(f"versions/{minor}.*") if path.name.rpartition(".")[2].isdecimal()]
     versions.sort(key=lambda path: int(path.name.rpartition(".")[2]), reverse=True)
     yield from (path / "bin" / name for path in versions)

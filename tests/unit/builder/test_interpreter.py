@@ -75,7 +75,7 @@ def test_order_of_places(tmp_path: Path) -> None:
         'echo "cpython 3.42.0 final t $0"',  # free-threaded
         'echo "cpython 3.42.0 final d $0"',  # debug
         'echo "pypy 3.42.0 final - $0"',
-        'echo "pyenv: python3.42: command not found" >&2; exit 127',  # a shim
+        'echo "python3.42: command not found" >&2; exit 127',
         "echo",
         "kill -9 $$",
     ],
@@ -107,6 +107,14 @@ def test_nothing_of_the_working_folder_is_started(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PATH", f".:{os.pathsep}here")
     assert find("3.42") is None
+
+
+def test_shims_are_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "pyenv/shims/python3.42", f"/usr/bin/touch {tmp_path}/started; exit 127")
+    real = fake(tmp_path / "pyenv/versions/3.42.1/bin/python3.42", "3.42.1")
+    monkeypatch.setenv("PATH", str(tmp_path / "pyenv/shims"))
+    assert find("3.42") == Interpreter(real, "3.42.1")
+    assert not (tmp_path / "started").exists()
 
 
 def test_probe_sees_none_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
