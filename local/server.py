@@ -37,7 +37,7 @@ from local.gaps.batch import BatchService
 from local.gaps.s3 import S3Service
 from local.gaps.stepfunctions import StepFunctionsService
 from local.lambda_async import AsyncInvocations
-from local.lambda_runtime import Workers
+from local.lambda_runtime import ShutDownError, Workers
 from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE
 from local.translate import translate
 
@@ -90,6 +90,9 @@ class EmbeddedAws:
         Raises:
             PortInUseError: Someone else listens on the port.
         """
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
+        # moto logs the insides of its interpreter for each state that fails, also where that is caught.
+        logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         with ExitStack() as undo:
             server = _Server(self._port, self._answer)
             self.endpoint = f"http://{HOST}:{server.port}"
@@ -146,8 +149,16 @@ class EmbeddedAws:
 
     def warm(self) -> None:
         """Start one worker for each function, so that the first upload does not wait for imports."""
-        for function in lambda_backends[ACCOUNT_ID][REGION].list_functions():
-            self._lambda.warm(function)
+        with suppress(ShutDownError):
+            for function in lambda_backends[ACCOUNT_ID][REGION].list_functions():
+                self._lambda.warm(function)
+
+    def warm_in_background(self) -> None:
+        """Do that while others go on."""
+        warming = threading.Thread(target=self.warm, name="warming")
+        warming.start()
+        self._undo.callback(warming.join)
+        self._undo.callback(self._workers.close)
 
     def stop(self) -> None:
         """End everything that runs and forget everything that was made."""
@@ -196,7 +207,6 @@ class _Server(ThreadedWSGIServer):
     daemon_threads = True
 
     def __init__(self, port: int, application: Any) -> None:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request otherwise
         # werkzeug itself would print and exit when the port is taken.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -36,8 +36,8 @@ class S3Service:
         # moto's events carry neither version nor sequencer and encode slashes; it runs the function within
         # the upload, and hides a failure.
         replacements.put(notifications, "send_event", self._note)
-        # moto obeys a Deny without looking at its condition. No policy is enforced here: the one that asks for TLS
-        # would, rightly, refuse all that comes by HTTP over the loopback.
+        # moto obeys a Deny without looking at its condition. No policy is enforced here: the one that asks
+        # for TLS would, rightly, refuse all that comes by HTTP over the loopback.
         replacements.put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
         # moto looks at If-Match and If-None-Match and writes later, with others between; the order of
         # versions could differ from that of sequencers. And a function must not see an object before its

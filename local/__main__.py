@@ -1,0 +1,94 @@
+"""The commands behind make targets: ``python -m local up``, ``demo`` and, for linters, ``translate``."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from local import demo, up
+from local.inputs import example_inputs, file_input
+from local.intrinsics import TemplateError
+from local.server import EmbeddedAws, PortInUseError
+from local.settings import PORT, TEMPLATE
+from local.translate import translate
+
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    console = Console()
+    try:
+        if options.command == "up":
+            up.serve(options.port, console)
+        elif options.command == "translate":
+            write_translated(options.folder)
+        else:
+            inputs = (
+                [file_input(options.file, options.architecture, options.runtime)]
+                if options.file
+                else example_inputs()
+            )
+            return demo.run(inputs, console)
+    except KeyboardInterrupt:
+        return 0 if options.command == "up" else INTERRUPTED
+    except (PortInUseError, TemplateError, TimeoutError) as error:
+        Console(stderr=True).print(str(error), soft_wrap=True, style="red", highlight=False, markup=False)
+        return 1
+    return 0
+
+
+def write_translated(folder: Path) -> None:
+    """Write the translated template and the state machine as it is deployed, for linters.
+
+    Raises:
+        TemplateError: The template cannot be deployed here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    template = translate(TEMPLATE, lambda name, _content: f"s3://layerdrop-artifacts/{name}")
+    (folder / "template.json").write_text(json.dumps(template, indent=2) + "\n")
+    with EmbeddedAws() as aws:
+        stack = aws.deploy()
+        machine = aws.clients.stepfunctions.describe_state_machine(
+            stateMachineArn=stack.outputs["StateMachine"]
+        )
+    (folder / "build_layers.asl.json").write_text(machine["definition"])
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave workers and files behind
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description="Layerdrop on an embedded AWS.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("up", help="serve until Ctrl-C")
+    serve.add_argument("--port", type=int, default=PORT, help="where to listen (default: %(default)s)")
+    show = commands.add_parser("demo", help="build the two examples, or one file of your own")
+    show.add_argument("--file", type=_existing_file, help="a requirements file")
+    show.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")
+    show.add_argument("--runtime", help="python3.11 … python3.14 (default: the stack's)")
+    lint = commands.add_parser("translate", help="write the translated template and state machine")
+    lint.add_argument("folder", type=Path)
+    return parser
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
