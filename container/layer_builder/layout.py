@@ -2,9 +2,8 @@
 
 Modules go under `python/lib/python3.X/site-packages/`, commands under `bin/`: Lambda has both on its paths.
 The rules are those of an installer (PyPA's "Binary distribution format"), and the outcome that of `pip
-install --target`, but
-for: no INSTALLER, REQUESTED or direct_url.json; commands start with the runtime's interpreter; RECORD says
-where things are in the layer.
+install --target`, but for: no INSTALLER, REQUESTED or direct_url.json; commands are in any case executable,
+and start with the runtime's interpreter; RECORD says where things are in the layer.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def _from_data(wheel: Wheel, member: Member, target: Target) -> Entry:
         path = rest if rest.startswith(f"{BIN}/") else f"{site}/{rest}"
         return Entry(path, member.executable, wheel, member)
     if rest and scheme == "headers":
-        distribution = wheel.dist_info.rpartition("-")[0]
+        distribution = wheel.dist_info.removesuffix(".dist-info").rpartition("-")[0]
         return Entry(f"{site}/include/python/{distribution}/{rest}", member.executable, wheel, member)
     raise UnsafeWheelError(
         f"The wheel {wheel.pick.filename} is refused: no rule says where {member.path!r} goes.",

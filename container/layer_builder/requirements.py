@@ -26,6 +26,8 @@ MAX_LINES = 5_000
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _OPTION_AT_END = re.compile(r"\s(--?[A-Za-z].*)$")
 _HASH = re.compile(r"--hash(?:=|\s+)(?P<algorithm>[A-Za-z0-9]+):(?P<digest>[0-9A-Fa-f]+)(?:\s+|$)")
+_LOCATION = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|file:", re.IGNORECASE)
+_PATH = re.compile(r"^([./~\\]|[A-Za-z]:\\|[^\s@]+\.(whl|zip|tar\.(gz|bz2|xz))$)")
 _REQUIRE_HASHES = "--require-hashes"
 
 _REFUSED_OPTIONS = (
@@ -158,10 +160,17 @@ def _parse_line(number: int, content: str) -> Line:
     text, options = content, ""
     if match := _OPTION_AT_END.search(content):
         text, options = content[: match.start()].rstrip(), match[1]
+    if _LOCATION.match(text):
+        raise _refusal(number, content, "a package is taken from the package index, not from an address")
+    if _PATH.match(text):
+        raise _refusal(
+            number, content, "a path names a file of your machine; name the package and its version"
+        )
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        raise _refusal(number, content, _why_not_requirement(text, error)) from error
+        # packaging's message goes on with the line and a marker under it; the first line says what is wrong.
+        raise _refusal(number, content, str(error).splitlines()[0].rstrip(".:")) from error
     if requirement.url is not None:
         raise _refusal(number, content, "a package is taken from the package index, not from an address")
     canonical = str(requirement)
@@ -205,15 +214,6 @@ def _why_not_option(content: str) -> str:
         if option in names or (not option.startswith("--") and option[:2] in names):
             return f"{option} is not followed: {reason}"
     return f"{option} is no option that a layer's requirements can have"
-
-
-def _why_not_requirement(text: str, error: InvalidRequirement) -> str:
-    if re.match(r"(git|hg|svn|bzr)\+|[a-z]+://|file:", text, re.IGNORECASE):
-        return "a package is taken from the package index, not from an address"
-    if re.match(r"[./~\\]|[A-Za-z]:\\", text) or text.endswith((".whl", ".tar.gz", ".zip")):
-        return "a path names a file of your machine; name the package and its version"
-    # packaging's message goes on with the line and a marker under it; the first line says what is wrong.
-    return str(error).splitlines()[0].rstrip(".:")
 
 
 def _refusal(number: int, content: str, reason: str) -> RequirementsError:

@@ -27,7 +27,7 @@ from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from layer_builder.resolve import Pick
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 _RECORD_FORMAT = 1
 _RECORD_NAME = f"contents-{_RECORD_FORMAT}.json"
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
 _UTF8_NAME = 0x800
+# How hard it was compressed, lengths after the data, a UTF-8 name; the others are encryption and patches.
+_HARMLESS_FLAGS = 0x2 | 0x4 | 0x8 | _UTF8_NAME
 _CHUNK = 1 << 18
 _BROKEN = (
     zipfile.BadZipFile,
@@ -137,6 +138,8 @@ def verify(pick: Pick, file: Path) -> Wheel:
         with file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
             # The last of several members of one name counts, as it does for zipfile and so for pip.
             infos = {info.filename: info for info in archive.infolist()}
+            for info in infos.values():
+                _check_path(pick, info.orig_filename.removesuffix("/"))
             infos = {path: info for path, info in infos.items() if not path.endswith("/")}
             _check_sizes(pick, infos.values())
             members = tuple(_members(pick, stream, infos.values()))
@@ -152,7 +155,7 @@ def verify(pick: Pick, file: Path) -> Wheel:
     return Wheel(pick, file, license_, requires, dist_info, scripts, members)
 
 
-def _check_sizes(pick: Pick, infos: Any) -> None:
+def _check_sizes(pick: Pick, infos: Iterable[zipfile.ZipInfo]) -> None:
     """Sum what the wheel says it will unzip to, before any of it is inflated."""
     total = sum(info.file_size for info in infos)
     if total > MAX_UNZIPPED_BYTES:
@@ -164,37 +167,42 @@ def _check_sizes(pick: Pick, infos: Any) -> None:
         )
 
 
-def _members(pick: Pick, stream: BinaryIO, infos: Any) -> Iterator[Member]:
+def _members(pick: Pick, stream: BinaryIO, infos: Iterable[zipfile.ZipInfo]) -> Iterator[Member]:
     """Find each member's bytes, checking that directory and headers agree and no two share bytes."""
-    end = os.fstat(stream.fileno()).st_size
     taken: list[tuple[int, int, str]] = []
     for info in infos:
         path, mode = info.filename, info.external_attr >> 16
-        _check_path(pick, info.orig_filename)
-        _check_path(pick, path)
-        if info.flag_bits & _ENCRYPTED:
-            raise _unsafe(pick, f"{path!r} is encrypted")
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise _unsafe(pick, f"{path!r} is not a plain file but a link or a device")
-        header = os.pread(stream.fileno(), _LOCAL_HEADER.size, info.header_offset)
-        if len(header) < _LOCAL_HEADER.size:
-            raise _unsafe(pick, f"it ends before {path!r}")
-        signature, _, flags, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        name = os.pread(stream.fileno(), name_length, info.header_offset + _LOCAL_HEADER.size)
-        if signature != b"PK\3\4" or method != info.compress_type or flags & _ENCRYPTED:
-            raise _unsafe(pick, f"the header of {path!r} does not match the directory")
-        if name.decode("utf-8" if flags & _UTF8_NAME else "cp437") != info.orig_filename:
-            raise _unsafe(pick, f"{path!r} has another name in its header")
-        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        offset = _offset(pick, stream.fileno(), info)
         taken.append((info.header_offset, offset + info.compress_size, path))
         executable = bool(mode & 0o111)
-        yield Member(path, executable, method, info.CRC, info.compress_size, info.file_size, offset)
+        yield Member(
+            path, executable, info.compress_type, info.CRC, info.compress_size, info.file_size, offset
+        )
     taken.sort()
     for (_, stop, path), (start, _, other) in itertools.pairwise(taken):
         if stop > start:
             raise _unsafe(pick, f"{path!r} and {other!r} overlap")
-    if taken and taken[-1][1] > end:
+    if taken and taken[-1][1] > os.fstat(stream.fileno()).st_size:
         raise _unsafe(pick, f"it ends within {taken[-1][2]!r}")
+
+
+def _offset(pick: Pick, descriptor: int, info: zipfile.ZipInfo) -> int:
+    """Find where a member's data begins: behind its header, which must say what the directory says."""
+    path = info.filename
+    if not 0 <= info.header_offset < os.fstat(descriptor).st_size:
+        raise _unsafe(pick, f"{path!r} lies outside of it")
+    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
+    signature, _, flags, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    if (info.flag_bits | flags) & ~_HARMLESS_FLAGS:
+        raise _unsafe(pick, f"{path!r} is encrypted or otherwise special")
+    name = os.pread(descriptor, name_length, info.header_offset + _LOCAL_HEADER.size)
+    if signature != b"PK\3\4" or method != info.compress_type:
+        raise _unsafe(pick, f"the header of {path!r} does not match the directory")
+    if name.decode("utf-8" if flags & _UTF8_NAME else "cp437") != info.orig_filename:
+        raise _unsafe(pick, f"{path!r} has another name in its header")
+    return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
 
 
 def _check_path(pick: Pick, path: str) -> None:
@@ -221,11 +229,12 @@ def _check_content(
             crc = zlib.crc32(os.pread(stream.fileno(), length, member.offset + start), crc)
     else:
         size, crc = 0, 0
-        with archive.open(
-            info
-        ) as content:  # zipfile stops at the declared length, and checks the rest itself
-            while chunk := content.read(_CHUNK):
-                size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+        try:
+            with archive.open(info) as content:  # zipfile stops at the declared length
+                while chunk := content.read(_CHUNK):
+                    size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+        except OSError as error:  # bz2 says so of damaged data
+            raise _unsafe(pick, f"{member.path!r} cannot be unzipped ({error})") from error
     if size != member.size or crc != member.crc:
         raise _unsafe(pick, f"the content of {member.path!r} does not match its checksum")
 
@@ -234,17 +243,17 @@ def _inflated(pick: Pick, descriptor: int, member: Member) -> tuple[int, int]:
     inflater, size, crc, read = zlib.decompressobj(-15), 0, 0, 0
     while not inflater.eof:
         chunk = inflater.unconsumed_tail
-        if not chunk:
-            length = min(_CHUNK, member.compressed - read)
-            chunk = os.pread(descriptor, length, member.offset + read) if length else b""
-            if not chunk:
-                break
+        if not chunk and read < member.compressed:
+            chunk = os.pread(descriptor, min(_CHUNK, member.compressed - read), member.offset + read)
             read += len(chunk)
+        # With no input left there can still be output that the last call had no room for.
         out = inflater.decompress(chunk, min(_CHUNK * 4, member.size - size + 1))
+        if not out and not chunk:
+            break
         size, crc = size + len(out), zlib.crc32(out, crc)
         if size > member.size:
             raise _unsafe(pick, f"{member.path!r} unzips to more than the {member.size:,} bytes it declares")
-    if not inflater.eof or inflater.unused_data or read != member.compressed:
+    if not inflater.eof or inflater.unused_data or inflater.unconsumed_tail or read != member.compressed:
         raise _unsafe(pick, f"the compressed length of {member.path!r} is wrong")
     return size, crc
 

@@ -1,0 +1,204 @@
+"""Makes wheels for the tests, good ones and odd ones, and serves them as a package index on loopback."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import hashlib
+import http.server
+import io
+import json
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote
+
+from layer_builder import wheel
+from layer_builder.resolve import Pick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from layer_builder.wheel import Wheel
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file of a wheel and how the zip has it."""
+
+    data: bytes
+    mode: int = 0o100644
+    method: int = zipfile.ZIP_DEFLATED
+
+
+def content_of(value: str | bytes | Content) -> Content:
+    if isinstance(value, Content):
+        return value
+    return Content(value.encode() if isinstance(value, str) else value)
+
+
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    files: Mapping[str, str | bytes | Content] | None = None,
+    *,
+    tag: str = "py3-none-any",
+    requires: tuple[str, ...] = (),
+    requires_python: str = "",
+    entry_points: str = "",
+    metadata: str = "",
+    replaced: Mapping[str, str | bytes | None] | None = None,
+) -> Path:
+    """Write a wheel; `replaced` overrides files of its .dist-info folder, None leaves one out."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    members = {
+        path: content_of(value)
+        for path, value in (files or {f"{name.replace('-', '_')}.py": "x = 1\n"}).items()
+    }
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}"
+    text += "".join(f"Requires-Dist: {line}\n" for line in requires)
+    text += f"Requires-Python: {requires_python}\n" if requires_python else ""
+    info: dict[str, str | bytes | None] = {
+        "METADATA": text,
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+        + "".join(f"Tag: {one}\n" for one in tag.split(" ")),
+    }
+    if entry_points:
+        info["entry_points.txt"] = entry_points
+    rows = []
+    dist_info = {k: v for k, v in {**info, **(replaced or {})}.items() if v is not None and k != "RECORD"}
+    members |= {f"{stem}.dist-info/{k}": content_of(v) for k, v in dist_info.items()}
+    for path, content in members.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content.data).digest()).decode().rstrip("=")
+        rows.append((path, f"sha256={digest}", len(content.data)))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([*rows, (f"{stem}.dist-info/RECORD", "", "")])
+    record = (replaced or {}).get("RECORD", table.getvalue())
+    if record is not None:
+        members[f"{stem}.dist-info/RECORD"] = content_of(record)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stem}-{tag}.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, content in members.items():
+            one = zipfile.ZipInfo(path, (2024, 5, 6, 7, 8, 10))
+            one.external_attr, one.compress_type = content.mode << 16, content.method
+            archive.writestr(one, content.data)
+    return file
+
+
+def pick_of(file: Path) -> Pick:
+    name, version = file.name.split("-")[:2]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Pick(name.replace("_", "-").lower(), version, file.name, "http://127.0.0.1:9/" + file.name, digest)
+
+
+def load(file: Path) -> Wheel:
+    """Verify a wheel and take it, as the builder does after a download."""
+    return wheel.verify(pick_of(file), file)
+
+
+@dataclass
+class Index:
+    """A package index on loopback, of the wheels and sdists in a folder.
+
+    Attributes:
+        html: answer in HTML, as an index without PEP 691 does.
+        requested: the paths that were asked for.
+        tamper: what to do with a file's bytes before they are sent.
+        before: called with each path before it is answered.
+    """
+
+    folder: Path
+    html: bool = False
+    requested: list[str] = field(default_factory=list)
+    tamper: Callable[[str, bytes], bytes] = lambda _, data: data
+    before: Callable[[str], None] = lambda _: None
+    status: Callable[[str], int] = lambda _: 200
+    truncate: Callable[[str], bool] = lambda _: False
+
+    def __enter__(self) -> Self:
+        index = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = unquote(self.path)
+                index.requested.append(path)
+                index.before(path)
+                status = index.status(path)
+                kind, body = index.answer(path) if status == 200 else ("text/plain", b"no")
+                if body is None:
+                    status, body = 404, b"not found"
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(body[: len(body) // 2] if index.truncate(path) else body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/simple"
+
+    def downloads(self) -> list[str]:
+        return [path for path in self.requested if path.startswith("/files/")]
+
+    def answer(self, path: str) -> tuple[str, bytes | None]:
+        if path.startswith("/files/"):
+            file = self.folder / path.removeprefix("/files/")
+            return "application/zip", self.tamper(file.name, file.read_bytes()) if file.is_file() else None
+        project = path.removeprefix("/simple/").strip("/")
+        files = [
+            f
+            for f in sorted(self.folder.iterdir())
+            if f.name.split("-")[0].replace("_", "-").lower() == project
+        ]
+        if not files:
+            return "text/plain", None
+        digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        if self.html:
+            links = "".join(f'<a href="/files/{n}#sha256={d}">{n}</a><br/>\n' for n, d in digests.items())
+            return "text/html", f"<!DOCTYPE html><html><body><h1>{project}</h1>{links}</body></html>".encode()
+        document = {
+            "meta": {"api-version": "1.0"},
+            "name": project,
+            "files": [
+                {"filename": n, "url": f"/files/{n}", "hashes": {"sha256": d}} for n, d in digests.items()
+            ],
+        }
+        return "application/vnd.pypi.simple.v1+json", json.dumps(document).encode()
+
+
+def make_sdist(folder: Path, name: str, version: str, setup: str) -> Path:
+    """Write a source distribution whose setup.py would run if anyone built it."""
+    import tarfile
+
+    stem = f"{name}-{version}"
+    file = folder / f"{stem}.tar.gz"
+    with tarfile.open(file, "w:gz") as archive:
+        for path, text in (
+            ("setup.py", setup),
+            ("PKG-INFO", f"Metadata-Version: 1.1\nName: {name}\nVersion: {version}\n"),
+        ):
+            info = tarfile.TarInfo(f"{stem}/{path}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return file
