@@ -142,7 +142,7 @@ def input_of(text: str) -> Mapping[str, Any]:
     """The `input` of a manifest in the bucket, empty when it is none of ours: users may write there."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(document, dict) or not isinstance(document.get("input"), dict):
         return {}

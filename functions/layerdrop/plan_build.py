@@ -40,6 +40,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     # First of all, so that even a wrong path is answered.
     if not ManifestStore(S3).put(building(build_input, execution)):
         logger.info("A newer upload has its manifest here; this build goes on without")
+    metrics.add_metric("BuildsBegun", MetricUnit.Count, 1)
 
     key = input_key.parse(build_input.key)
     text = RequirementsReader(S3).read(build_input)

@@ -33,6 +33,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """
     target = Target.from_json(event["target"])
     logger.append_keys(execution=target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
+    metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
     layer = REPORTS.read(target).layer_for(target, ENVIRONMENT.bucket)
     published = PUBLISHER.publish(target, layer)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)

@@ -20,8 +20,10 @@ CLOSING = "# ///"
 
 # What a person may take for an opening: better an error than settings that silently do nothing.
 _ALMOST_OPENING = re.compile(r"\s*#+\s*/{2,}\s*layer\s*", re.IGNORECASE)
-# A distribution's name: https://packaging.python.org/en/latest/specifications/name-normalization/
-_PACKAGE = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]*[A-Z0-9]", re.IGNORECASE)
+# A distribution's name, of a length that none exceeds: https://packaging.python.org/en/latest/specifications/name-normalization/
+_PACKAGE = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]{0,126}[A-Z0-9]", re.IGNORECASE)
+# Enough for anyone, and little enough for what travels through the state machine (256 KiB).
+_LONGEST_LIST = 50
 # The rest of Lambda's 140 characters is the target's id.
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -130,6 +132,8 @@ def _list(good: str, fits: Callable[[str], object]) -> Callable[[str, Any], tupl
     def read(key: str, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             _refuse_type(key, value, f"a list of texts, each {good}")
+        if len(value) > _LONGEST_LIST:
+            _refuse(f"The setting {key} has {len(value)} entries.", f"Give at most {_LONGEST_LIST}.", key)
         for item in value:
             if not fits(item):
                 _refuse_value(key, item, good)

@@ -143,6 +143,7 @@ def test_without_a_block_all_is_default(text: str) -> None:
         ("share-with = [111122223333]", ["share-with", "111122223333", "list of texts"]),
         ('share-with = ["o-short"]', ["share-with", '"o-short"', "organization"]),
         ('allow-sdist = ["--evil"]', ["allow-sdist", '"--evil"', "package"]),
+        (f"allow-sdist = {['a'] * 51}", ["allow-sdist", "51", "50"]),
         ('bytecode = "yes"', ["bytecode", '"yes"', "true or false"]),
         ("bytecode = 1", ["bytecode", "1", "true or false"]),
     ],

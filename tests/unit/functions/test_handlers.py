@@ -1,0 +1,269 @@
+"""The four functions, as the state machine strings them together."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from layerdrop.build_input import BuildInput
+from layerdrop.errors import BuildError, ErrorCode
+
+KEY = "requirements/arm64/web/requirements.txt"
+MANIFEST = "requirements/arm64/web/manifest.json"
+EXECUTION = {
+    "arn": "arn:aws:states:us-east-1:123456789012:execution:layers:web-1",
+    "name": "web-1",
+    "started": "2026-11-20T10:00:00.123Z",
+}
+Call = Callable[..., Any]
+
+
+def record(build_input: BuildInput) -> dict[str, Any]:
+    """What S3 sends."""
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "bucket": {"name": build_input.bucket, "arn": f"arn:aws:s3:::{build_input.bucket}"},
+            "object": {
+                "key": quote_plus(build_input.key, safe="/"),
+                "size": build_input.size,
+                "eTag": build_input.etag,
+                "versionId": build_input.version_id,
+                "sequencer": build_input.sequencer,
+            },
+        },
+    }
+
+
+def caught(error: Exception) -> dict[str, str]:
+    """What the state machine catches of a function's exception."""
+    cause = {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": []}
+    return {"Error": type(error).__name__, "Cause": json.dumps(cause)}
+
+
+def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tuple[dict[str, Any], Any]:
+    """One execution, as the definition says: the result of WriteManifest, and the manifest."""
+    state: dict[str, Any] = {"input": build_input.to_json(), "execution": EXECUTION}
+    try:
+        state = handler("plan_build", state)
+    except BuildError as error:
+        state["error"] = caught(error)
+    else:
+        state["outcomes"] = []
+        for target in state["targets"]:
+            outcome = {"target": target}
+            report = build(target)
+            try:
+                if report["error"]:
+                    container = {"ExitCode": 2, "LogStreamName": "arm64/default/1"}
+                    job = {"JobId": "1", "Container": container, "Attempts": [{"Container": container}]}
+                    outcome["error"] = {"Error": "States.TaskFailed", "Cause": json.dumps(job)}
+                else:
+                    outcome["layer"] = handler("publish_layer", {"target": target})
+            except BuildError as error:
+                outcome["error"] = caught(error)
+            state["outcomes"].append(outcome)
+    result = handler("write_manifest", state)
+    key = build_input.key.removesuffix("requirements.txt") + "manifest.json"
+    return result, account.json(key)
+
+
+def executions(account: Any) -> list[Any]:
+    (machine,) = account.step_functions.list_state_machines()["stateMachines"]
+    listed = account.step_functions.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"]
+    return [account.step_functions.describe_execution(executionArn=item["executionArn"]) for item in listed]
+
+
+def test_an_event_starts_one_execution(account: Any, handler: Call) -> None:
+    build_input = account.upload("requirements/arm64/größe & 1+1/requirements.txt", b"requests")
+    event = {"Records": [record(build_input)]}
+    first = handler("start_build", event)
+    (name,) = first["started"]
+    assert first["duplicates"] == []
+    (execution,) = executions(account)
+    assert execution["name"] == name
+    assert json.loads(execution["input"]) == {"input": build_input.to_json()}
+
+
+def test_the_same_event_again_starts_nothing(account: Any, handler: Call) -> None:
+    event = {"Records": [record(account.upload(KEY, b"requests"))]}
+    (name,) = handler("start_build", event)["started"]
+    again = handler("start_build", event)
+    assert again["started"] in ([], [name])  # Step Functions may answer a running one's twin with itself
+    assert len(executions(account)) == 1
+
+
+def test_another_upload_of_the_same_file_is_another_execution(account: Any, handler: Call) -> None:
+    for sequencer in ("01", "02"):
+        build_input = account.upload(KEY, b"requests", sequencer)
+        handler("start_build", {"Records": [record(build_input)]})
+    assert len(executions(account)) == 2
+
+
+def test_s3_s_test_event_is_no_upload(account: Any, handler: Call) -> None:
+    event = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": account.bucket}
+    assert handler("start_build", event) == {"started": [], "duplicates": []}
+
+
+def test_building_comes_first(account: Any, handler: Call) -> None:
+    build_input = account.upload(KEY, b"requests")
+    planned = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    manifest = account.json(MANIFEST)
+    assert manifest["status"] == "BUILDING"
+    assert manifest["execution"] == {
+        "arn": EXECUTION["arn"],
+        "started": EXECUTION["started"],
+        "finished": None,
+    }
+    assert planned["manifest_key"] == MANIFEST
+    assert [target["id"] for target in planned["targets"]] == ["py313-arm64"]
+
+
+def test_a_good_build_ends_in_a_published_layer(account: Any, handler: Call, build: Call) -> None:
+    text = b'# /// layer\n# share-with = ["111122223333"]\n# license = "MIT"\n# ///\nrequests\n'
+    build_input = account.upload(KEY, text)
+    result, manifest = run(account, handler, build, build_input)
+    assert result == {"status": "SUCCEEDED"}
+    assert manifest["status"] == "SUCCEEDED"
+    assert manifest["input"]["version_id"] == build_input.version_id
+    (layer,) = manifest["layers"]
+    found = account.lambda_.get_layer_version(LayerName=layer["layer_name"], VersionNumber=layer["version"])
+    assert found["LayerVersionArn"] == layer["layer_version_arn"]
+    assert found["Content"]["CodeSha256"] == layer["code_sha256"]
+    assert found["LicenseInfo"] == "MIT"
+    assert [package["name"] for package in layer["packages"]] == ["requests"]
+    assert (layer["checks"], layer["warnings"]) == ({"size": {"bytes": 5}}, ["one"])
+    # BUILDING, then the end: two versions, told by the schema check of every one of them as well.
+    assert [version["status"] for version in account.manifests()] == ["BUILDING", "SUCCEEDED"]
+
+
+def test_the_same_upload_again_reuses_the_version(account: Any, handler: Call, build: Call) -> None:
+    run(account, handler, build, account.upload(KEY, b"requests", "01"))
+    _, manifest = run(account, handler, build, account.upload(KEY, b"requests", "02"))
+    assert (manifest["layers"][0]["version"], manifest["layers"][0]["reused"]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "code"),
+    [
+        ("requirements/requirements.txt", b"requests", ErrorCode.KEY_INVALID),
+        ("requirements/amd64/requirements.txt", b"requests", ErrorCode.KEY_INVALID),
+        (KEY, b"# /// layer\n# nme = 'x'\n# ///\n", ErrorCode.SETTINGS_INVALID),
+        (KEY, b"\x00\x01", ErrorCode.REQUIREMENTS_INVALID),
+        (KEY, b"x" * (1024 * 1024 + 1), ErrorCode.REQUIREMENTS_INVALID),
+    ],
+)
+def test_the_user_s_mistake_is_answered_beside_the_input(
+    account: Any, handler: Call, build: Call, key: str, content: bytes, code: str
+) -> None:
+    result, manifest = run(account, handler, build, account.upload(key, content))
+    assert result == {"status": "FAILED"}
+    assert (manifest["status"], manifest["error"]["code"], manifest["layers"]) == ("FAILED", code, [])
+    assert [version["status"] for version in account.manifests()] == ["BUILDING", "FAILED"]
+
+
+def test_an_input_deleted_meanwhile_is_answered(account: Any, handler: Call, build: Call) -> None:
+    build_input = account.upload(KEY, b"requests")
+    account.s3.delete_object(Bucket=account.bucket, Key=KEY, VersionId=build_input.version_id)
+    _, manifest = run(account, handler, build, build_input)
+    assert manifest["error"]["code"] == ErrorCode.INPUT_NOT_FOUND
+
+
+def test_one_target_s_failure_leaves_the_others_their_layers(
+    account: Any, handler: Call, build: Call
+) -> None:
+    def some_fail(target: dict[str, Any]) -> dict[str, Any]:
+        report = copy.deepcopy(build(target))
+        if target["runtime"] == "python3.11":
+            report |= {
+                "status": "FAILED",
+                "layer": None,
+                "error": {"code": "NO_WHEEL_FOR_TARGET", "message": "No.", "hint": "", "details": {"p": 1}},
+            }
+            account.put_json(target["report_key"], report)
+        return report
+
+    text = b'# /// layer\n# runtimes = ["python3.11", "python3.13"]\n# ///\nrequests\n'
+    result, manifest = run(account, handler, some_fail, account.upload(KEY, text))
+    assert result == {"status": "FAILED"}
+    bad, good = manifest["layers"]
+    assert bad["layer_version_arn"] is None
+    assert bad["error"]["code"] == "NO_WHEEL_FOR_TARGET"
+    assert bad["error"]["details"] == {"p": 1}
+    assert bad["error"]["log"]["stream"] == "arm64/default/1"
+    assert manifest["error"] == bad["error"]
+    assert good["version"] == 1
+    assert good["error"] is None
+
+
+@pytest.mark.parametrize("left", [None, b"not JSON", b'{"schema": "layerdrop/report/9"}'])
+def test_a_job_without_a_usable_report_publishes_nothing(
+    account: Any, handler: Call, build: Call, left: bytes | None
+) -> None:
+    def spoil(target: dict[str, Any]) -> dict[str, Any]:
+        report: dict[str, Any] = build(target)
+        if left is None:
+            account.s3.delete_object(Bucket=account.bucket, Key=target["report_key"])
+        else:
+            account.s3.put_object(Bucket=account.bucket, Key=target["report_key"], Body=left)
+        return report
+
+    _, manifest = run(account, handler, spoil, account.upload(KEY, b"requests"))
+    assert manifest["error"]["code"] == ErrorCode.REPORT_INVALID
+    assert account.lambda_.list_layers()["Layers"] == []
+
+
+def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, build: Call) -> None:
+    build_input = account.upload(KEY, b"requests")
+    state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    (target,) = state["targets"]
+    build(target)
+    layer = handler("publish_layer", {"target": target})
+    account.s3.delete_object(Bucket=account.bucket, Key=target["report_key"])
+    assert handler("write_manifest", {**state, "outcomes": [{"target": target, "layer": layer}]}) == {
+        "status": "FAILED"
+    }
+    manifest = account.json(MANIFEST)
+    assert manifest["error"]["code"] == ErrorCode.REPORT_INVALID
+    assert manifest["layers"][0]["layer_version_arn"] == layer["layer_version_arn"]
+
+
+def test_an_older_build_that_ends_later_leaves_the_newer_answer(
+    account: Any, handler: Call, build: Call
+) -> None:
+    older = account.upload(KEY, b"requests", "01")
+    newer = account.upload(KEY, b"httpx", "02")
+    run(account, handler, build, newer)
+    result, manifest = run(account, handler, build, older)
+    assert result == {"status": "SUCCEEDED"}, "the older build itself went well"
+    assert manifest["input"]["sequencer"] == "02"
+    assert [version["input"]["sequencer"] for version in account.manifests()] == ["02", "02"]
+
+
+def test_what_travels_stays_below_step_functions_limit(account: Any, handler: Call) -> None:
+    """The worst that settings allow, and every target failed with the longest cause that is handed on."""
+    settings = "\n".join(
+        [
+            "# /// layer",
+            f'# name = "{"n" * 127}"',
+            '# runtimes = ["python3.11", "python3.12", "python3.13", "python3.14"]',
+            f'# description = "{"ü" * 256}"',
+            f'# license = "{"ü" * 512}"',
+            f"# share-with = {json.dumps([f'o-{number:032}' for number in range(50)])}",
+            f"# allow-sdist = {json.dumps([f'{number:0128}' for number in range(50)])}",
+            "# ///",
+        ]
+    )
+    key = f"requirements/x86_64/{'ü' * 480}/requirements.txt"
+    build_input = account.upload(key, settings.encode())
+    state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    error = {"Error": "States.TaskFailed", "Cause": "c" * 32768}
+    state["outcomes"] = [{"target": target, "error": error} for target in state["targets"]]
+    assert len(json.dumps(state, ensure_ascii=False).encode()) < 256 * 1024
+    assert len(state["targets"]) == 4
+    handler("write_manifest", state)

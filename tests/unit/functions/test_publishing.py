@@ -1,0 +1,264 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import ANY, Stubber
+
+from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.publishing import LayerPublisher
+from layerdrop.report import BuiltLayer, Report
+from layerdrop.target import Job, Target
+
+TARGET = Target(
+    id="py313-arm64",
+    architecture="arm64",
+    runtime="python3.13",
+    layer_name="web-py313-arm64",
+    description=None,
+    license=None,
+    share_with=(),
+    job=Job("n", "q", "d", ()),
+    report_key="builds/web-1/py313-arm64/report.json",
+)
+POINTER = "/layerdrop/web-py313-arm64"
+
+
+@pytest.fixture
+def built(build: Callable[..., Any]) -> Callable[..., BuiltLayer]:
+    def built(target: Target = TARGET, content: str = "x = 1", description: str = "requests") -> BuiltLayer:
+        report = build(target.to_json(), content, description)
+        return Report.from_text(json.dumps(report)).layer_for(target, "layerdrop-test")
+
+    return built
+
+
+@pytest.fixture
+def publisher(account: Any) -> LayerPublisher:
+    return LayerPublisher(account.lambda_, account.ssm)
+
+
+def versions(account: Any, name: str = TARGET.layer_name) -> list[int]:
+    return sorted(
+        item["Version"] for item in account.lambda_.list_layer_versions(LayerName=name)["LayerVersions"]
+    )
+
+
+def pointer(account: Any) -> str:
+    return str(account.ssm.get_parameter(Name=POINTER)["Parameter"]["Value"])
+
+
+def statements(account: Any, version: int) -> dict[str, Any]:
+    policy = account.lambda_.get_layer_version_policy(LayerName=TARGET.layer_name, VersionNumber=version)
+    return {statement["Sid"]: statement for statement in json.loads(policy["Policy"])["Statement"]}
+
+
+def test_publishes_what_the_report_says(account: Any, publisher: LayerPublisher, built: Any) -> None:
+    target = replace(TARGET, license="MIT", description="HTTP clients")
+    layer = built(target)
+    published = publisher.publish(target, layer)
+    assert (published.version, published.reused) == (1, False)
+    found = account.lambda_.get_layer_version(LayerName=target.layer_name, VersionNumber=1)
+    assert found["LayerVersionArn"] == published.layer_version_arn == pointer(account)
+    assert found["Content"]["CodeSha256"] == layer.code_sha256
+    assert found["Description"] == "HTTP clients"
+    assert found["LicenseInfo"] == "MIT"
+    assert found["CompatibleRuntimes"] == ["python3.13"]
+    assert found["CompatibleArchitectures"] == ["arm64"]
+
+
+def test_the_same_layer_again_is_the_same_version(
+    account: Any, publisher: LayerPublisher, built: Any
+) -> None:
+    first = publisher.publish(TARGET, built())
+    again = publisher.publish(TARGET, built())
+    assert again == replace(first, reused=True)
+    assert versions(account) == [1]
+
+
+@pytest.mark.parametrize("change", ["content", "description", "license"])
+def test_any_difference_is_a_new_version(
+    account: Any, publisher: LayerPublisher, built: Any, change: str
+) -> None:
+    publisher.publish(TARGET, built())
+    target = replace(TARGET, license="MIT") if change == "license" else TARGET
+    changes = {} if change == "license" else {change: "other"}
+    second = publisher.publish(target, built(target, **changes))
+    assert (second.version, second.reused) == (2, False)
+    assert pointer(account) == second.layer_version_arn
+
+
+def test_going_back_makes_no_third_kind(account: Any, publisher: LayerPublisher, built: Any) -> None:
+    """Only the pointed and the newest version are looked at: an older one comes back as a new version."""
+    for content in ("a", "b", "a"):
+        publisher.publish(TARGET, built(content=content))
+    assert versions(account) == [1, 2, 3]
+
+
+def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublisher, built: Any) -> None:
+    target = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
+    publisher.publish(target, built(target))
+    granted = statements(account, 1)
+    assert len(granted) == 2
+    account_grant, organization_grant = (granted[sid] for sid in sorted(granted))
+    assert "111122223333" in json.dumps(account_grant["Principal"])
+    # That this is for the organization only, moto does not keep; the stubbed test below looks at that.
+    assert organization_grant["Principal"] == "*"
+    assert {statement["Action"] for statement in granted.values()} == {"lambda:GetLayerVersion"}
+
+
+def test_a_grantee_added_later_gets_the_reused_version(
+    account: Any, publisher: LayerPublisher, built: Any
+) -> None:
+    publisher.publish(TARGET, built())
+    target = replace(TARGET, share_with=("111122223333",))
+    assert publisher.publish(target, built(target)).reused
+    assert len(statements(account, 1)) == 1
+
+
+@pytest.mark.parametrize("organization", [False, True])
+def test_a_grant_that_is_there_already_is_no_error(organization: bool) -> None:
+    """Lambda refuses a statement id twice, which moto does not: so its answer is given from the API model."""
+    client = boto3.client("lambda", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    arn = "arn:aws:lambda:us-east-1:123456789012:layer:web-py313-arm64:7"
+    with Stubber(client) as stub:
+        request = {
+            "LayerName": arn.rpartition(":")[0],
+            "VersionNumber": 7,
+            "StatementId": ANY,
+            "Action": "lambda:GetLayerVersion",
+            "Principal": "*" if organization else "111122223333",
+        }
+        if organization:
+            request["OrganizationId"] = "o-a1b2c3d4e5"
+        stub.add_client_error(
+            "add_layer_version_permission",
+            "ResourceConflictException",
+            http_status_code=409,
+            expected_params=request,
+        )
+        grantee = "o-a1b2c3d4e5" if organization else "111122223333"
+        LayerPublisher(client, None)._share(arn, [grantee])  # type: ignore[arg-type]
+        stub.assert_no_pending_responses()
+
+
+class Mortal:
+    """A client whose process dies right after a certain call to AWS."""
+
+    def __init__(self, client: Any, calls: list[int]) -> None:
+        self._client, self._calls = client, calls
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if name == "exceptions":
+            return attribute
+
+        def call(**arguments: Any) -> Any:
+            result = attribute(**arguments)
+            self._calls[0] -= 1
+            if self._calls[0] == 0:
+                raise SystemExit
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first version", "next version"])
+def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
+    account: Any, publisher: LayerPublisher, built: Any, again: bool
+) -> None:
+    target = replace(TARGET, share_with=("111122223333", "444455556666"))
+    deaths = 0
+    for call in range(1, 50):
+        name = f"web{call}-py313-arm64"
+        one = replace(target, layer_name=name)
+        if again:
+            publisher.publish(one, built(one, content="before"))
+        layer = built(one)
+        left = [call]
+        mortal = LayerPublisher(Mortal(account.lambda_, left), Mortal(account.ssm, left))  # type: ignore[arg-type]
+        try:
+            mortal.publish(one, layer)
+        except SystemExit:
+            deaths += 1
+        published = publisher.publish(one, layer)
+        expected = 2 if again else 1
+        assert versions(account, name) == list(range(1, expected + 1)), f"killed after call {call}"
+        assert published.version == expected
+        policy = account.lambda_.get_layer_version_policy(LayerName=name, VersionNumber=expected)
+        sids = {statement["Sid"] for statement in json.loads(policy["Policy"])["Statement"]}
+        assert len(sids) == 2
+        parameter = account.ssm.get_parameter(Name=f"/layerdrop/{name}")["Parameter"]
+        assert parameter["Value"] == published.layer_version_arn
+        if left[0] > 0:
+            break
+    else:
+        pytest.fail("publishing never came to its end")
+    assert deaths >= 5, "pointer, list, publish, two grants and the pointer again are at least as many calls"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "not an ARN",
+        "arn:aws:lambda:us-east-1:123456789012:layer:web-py313-arm64:99",
+        "arn:aws:lambda:us-east-1:123456789012:layer:web-py313-arm64:x",
+        "arn:aws:lambda:us-east-1:123456789012:layer:another:1",
+    ],
+)
+def test_a_pointer_that_points_nowhere_is_mended(
+    account: Any, publisher: LayerPublisher, built: Any, value: str
+) -> None:
+    account.ssm.put_parameter(Name=POINTER, Value=value, Type="String")
+    published = publisher.publish(TARGET, built())
+    assert not published.reused
+    assert pointer(account) == published.layer_version_arn
+
+
+def test_a_zip_other_than_reported_is_not_pointed_to(
+    account: Any, publisher: LayerPublisher, built: Any
+) -> None:
+    layer = built()
+    account.s3.put_object(Bucket=layer.zip.bucket, Key=layer.zip.key, Body=b"PK\x05\x06" + bytes(18))
+    with pytest.raises(BuildError) as caught:
+        publisher.publish(TARGET, layer)
+    assert caught.value.problem.code == ErrorCode.REPORT_INVALID
+    with pytest.raises(account.ssm.exceptions.ParameterNotFound):
+        pointer(account)
+
+
+@pytest.mark.parametrize(
+    ("code", "refused"),
+    [
+        ("InvalidParameterValueException", True),
+        ("CodeStorageExceededException", True),
+        ("PolicyLengthExceededException", True),
+        ("TooManyRequestsException", False),
+        ("ServiceException", False),
+        ("AccessDeniedException", False),
+    ],
+)
+def test_only_what_stays_refused_is_called_so(
+    account: Any, publisher: LayerPublisher, built: Any, code: str, refused: bool
+) -> None:
+    layer = built()
+    said = "Unzipped size must be smaller than 262144000 bytes"
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(account.lambda_, name)
+
+        def publish_layer_version(self, **_: Any) -> Any:
+            raise ClientError({"Error": {"Code": code, "Message": said}}, "PublishLayerVersion")
+
+    with pytest.raises(BuildError if refused else ClientError) as caught:
+        LayerPublisher(Refusing(), account.ssm).publish(TARGET, layer)  # type: ignore[arg-type]
+    if isinstance(caught.value, BuildError):
+        assert caught.value.problem.code == ErrorCode.PUBLISH_REFUSED
+        assert said in caught.value.problem.message
+        assert TARGET.layer_name in caught.value.problem.message
+    with pytest.raises(account.ssm.exceptions.ParameterNotFound):
+        pointer(account)

@@ -1,0 +1,163 @@
+"""The shape of the state machine: whatever happens, the answer is written."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "statemachine/build_layers.asl.json").read_text()
+DEFINITION: dict[str, Any] = json.loads(TEXT)
+TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+MAP = DEFINITION["States"]["BuildLayers"]["ItemProcessor"]
+LAMBDA_FAULTS = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+}
+
+
+def states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All states, those inside of maps too."""
+    for name, state in machine["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from states(state["ItemProcessor"])
+
+
+TASKS = {name: state for name, state in states(DEFINITION) if state["Type"] == "Task"}
+
+
+def ways_on(state: dict[str, Any]) -> list[str]:
+    """Where a state may lead."""
+    choices = [*state.get("Choices", []), *state.get("Catch", [])]
+    ends = [state[key] for key in ("Next", "Default") if key in state]
+    return ends + [choice["Next"] for choice in choices]
+
+
+def reached(machine: dict[str, Any], start: str, never: str = "") -> set[str]:
+    """The states that can be reached, without passing one of them."""
+    seen: set[str] = set()
+    todo = [start]
+    while todo:
+        name = todo.pop()
+        if name not in seen and name != never:
+            seen.add(name)
+            todo += ways_on(machine["States"][name])
+    return seen
+
+
+def test_every_state_can_be_reached() -> None:
+    assert reached(DEFINITION, DEFINITION["StartAt"]) == set(DEFINITION["States"])
+    assert reached(MAP, MAP["StartAt"]) == set(MAP["States"])
+
+
+def test_no_way_to_the_end_passes_by_the_manifest() -> None:
+    without = reached(DEFINITION, DEFINITION["StartAt"], never="WriteManifest")
+    ends = {name for name, state in DEFINITION["States"].items() if state["Type"] in ("Succeed", "Fail")}
+    ends |= {name for name, state in DEFINITION["States"].items() if state.get("End")}
+    assert ends
+    assert not without & ends
+
+
+def test_whatever_can_fail_leads_to_the_manifest() -> None:
+    for name, state in DEFINITION["States"].items():
+        if state["Type"] in ("Task", "Map", "Parallel") and name != "WriteManifest":
+            (catch,) = state["Catch"]
+            assert catch["ErrorEquals"] == ["States.ALL"], name
+            assert catch["Next"] == "WriteManifest", name
+            # The input must survive beside the error: the manifest lies beside it.
+            assert catch["ResultPath"] == "$.error", name
+
+
+def test_a_target_s_failure_is_an_outcome() -> None:
+    for name, state in MAP["States"].items():
+        assert state["Type"] in ("Task", "Pass"), "nothing else in the map may fail"
+        if state["Type"] == "Task":
+            (catch,) = state["Catch"]
+            assert catch["ErrorEquals"] == ["States.ALL"], name
+            assert catch["ResultPath"] == "$.error", name
+            assert set(MAP["States"][catch["Next"]]["Parameters"]) == {"target.$", "error.$"}, name
+    ends = [state for state in MAP["States"].values() if state.get("End")]
+    assert {frozenset(state["Parameters"]) for state in ends} == {
+        frozenset({"target.$", "error.$"}),
+        frozenset({"target.$", "layer.$"}),
+    }
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_waits_patiently_but_not_forever(name: str) -> None:
+    task = TASKS[name]
+    assert task["TimeoutSeconds"] > 0
+    for retry in task["Retry"]:
+        if retry.get("MaxAttempts") == 0:
+            continue
+        assert retry["JitterStrategy"] == "FULL"
+        assert retry["BackoffRate"] >= 1.5
+        assert retry["MaxDelaySeconds"] <= 60
+    retried = {
+        error for retry in task["Retry"] if retry.get("MaxAttempts") != 0 for error in retry["ErrorEquals"]
+    }
+    if task["Resource"].endswith("lambda:invoke"):
+        assert retried >= LAMBDA_FAULTS
+    else:
+        # A job that failed is Batch's to try again, by its exit code: three attempts, not three times three.
+        assert retried.isdisjoint({"States.ALL", "States.TaskFailed", "States.Timeout"})
+        assert "Batch.TooManyRequestsException" in retried
+
+
+@pytest.mark.parametrize("name", ["PlanBuild", "PublishLayer"])
+def test_what_the_user_wrote_is_not_tried_again(name: str) -> None:
+    """The first retrier that knows an error decides, and BuildError is also a States.TaskFailed."""
+    from layerdrop.errors import BuildError
+
+    first = TASKS[name]["Retry"][0]
+    assert first["ErrorEquals"] == [BuildError.__name__]
+    assert first["MaxAttempts"] == 0
+
+
+def test_tasks_outlast_what_they_call() -> None:
+    default = TEMPLATE["Globals"]["Function"]["Timeout"]
+    for name in ("PlanBuild", "PublishLayer", "WriteManifest"):
+        timeout = RESOURCES[name]["Properties"].get("Timeout", default)
+        assert TASKS[name]["TimeoutSeconds"] > timeout, name
+    longest = TEMPLATE["Parameters"]["JobTimeoutSeconds"]["MaxValue"]
+    for architecture in ("Arm64", "X8664"):
+        definition = RESOURCES[f"{architecture}JobDefinition"]["Properties"]
+        attempts = definition["RetryStrategy"]["Attempts"]
+        # And as long again for the wait in the queue.
+        assert TASKS["BuildLayer"]["TimeoutSeconds"] >= 2 * attempts * longest
+
+
+def test_names_are_in_pascal_case() -> None:
+    for name, _ in states(DEFINITION):
+        assert re.fullmatch(r"([A-Z][a-z]+)+", name)
+
+
+def test_failures_have_names_of_their_own() -> None:
+    """Names beginning with `States.` are reserved: https://states-language.net/#error-names."""
+    failures = [state for _, state in states(DEFINITION) if state["Type"] == "Fail"]
+    assert failures
+    for state in failures:
+        assert not state["Error"].startswith("States.")
+        assert state["Cause"]
+
+
+def test_substitutions_are_those_that_the_template_makes() -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", TEXT))
+    assert used == set(RESOURCES["BuildLayers"]["Properties"]["DefinitionSubstitutions"])
+
+
+def test_only_succeeded_succeeds() -> None:
+    choice = DEFINITION["States"]["DidItSucceed"]
+    (rule,) = choice["Choices"]
+    assert (rule["StringEquals"], DEFINITION["States"][rule["Next"]]["Type"]) == ("SUCCEEDED", "Succeed")
+    assert DEFINITION["States"][choice["Default"]]["Type"] == "Fail"

@@ -1,0 +1,425 @@
+"""The template, translated as AWS would, and judged by what others publish of its services."""
+
+import ast
+import copy
+import fnmatch
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cfnlint
+import cfnlint.api
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from layerdrop import environment
+from layerdrop.input_key import PREFIX, SUFFIX
+from layerdrop.target import RUNTIMES
+from local.translate import translate
+
+ROOT = Path(__file__).parents[3]
+SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+PARAMETERS: dict[str, Any] = SOURCE["Parameters"]
+FUNCTIONS = ("StartBuild", "PlanBuild", "PublishLayer", "WriteManifest")
+# What can be allowed, on what: cfn-lint's copy of AWS's Service Authorization Reference.
+AUTHORIZATION: dict[str, Any] = json.loads(
+    (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text()
+)
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return translate(ROOT / "template.yaml", lambda name, _: f"s3://code/{name}")
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = template["Resources"]
+    return found
+
+
+def of_type(resources: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def words(value: Any) -> str:
+    """A property's text, with what is filled in later kept as ${…}."""
+    if isinstance(value, str):
+        return value
+    ((function, argument),) = value.items()
+    if function == "Ref":
+        return f"${{{argument}}}"
+    if function == "Fn::GetAtt":
+        return f"${{{'.'.join(listed(argument))}}}"
+    if function == "Fn::Sub":
+        return str(argument)
+    raise AssertionError(f"{function} in a policy")
+
+
+def statements(role: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for policy in role["Policies"]:
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def grants(resources: Mapping[str, Any], role: str) -> set[tuple[str, str]]:
+    return {
+        (action, words(resource))
+        for statement in statements(resources[role]["Properties"])
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+
+
+# ------------------------------------------------------------------------------------------------ as a whole
+
+
+def complaints(template: Any) -> list[str]:
+    return [
+        f"{match.rule.id} {match.message}"
+        for match in cfnlint.api.lint(json.dumps(template), regions=["us-east-1"])
+    ]
+
+
+def test_linter_finds_nothing_in_the_translated_template(template: dict[str, Any]) -> None:
+    assert complaints(template) == []
+
+
+def test_linter_would_find_the_cycle_that_this_template_avoids(template: dict[str, Any]) -> None:
+    """The bucket waits for StartBuild's permission: nothing that StartBuild needs may need the bucket."""
+    broken = copy.deepcopy(template)
+    variables = broken["Resources"]["StartBuild"]["Properties"]["Environment"]["Variables"]
+    variables["STATE_MACHINE_ARN"] = {"Ref": "BuildLayers"}
+    assert any(complaint.startswith("E3004") for complaint in complaints(broken))
+
+
+def test_parameters_are_explained_and_grouped_once() -> None:
+    interface = SOURCE["Metadata"]["AWS::CloudFormation::Interface"]
+    grouped = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(PARAMETERS)
+    assert set(interface["ParameterLabels"]) == set(PARAMETERS)
+    for name, parameter in PARAMETERS.items():
+        assert parameter["Description"].endswith("."), name
+
+
+def test_only_the_network_must_be_given() -> None:
+    assert {name for name, parameter in PARAMETERS.items() if "Default" not in parameter} == {
+        "VpcId",
+        "SubnetIds",
+    }
+
+
+def test_the_console_s_runtimes_are_the_code_s() -> None:
+    assert tuple(PARAMETERS["DefaultRuntime"]["AllowedValues"]) == RUNTIMES
+
+
+# ------------------------------------------------------------------------------------------------ roles
+
+
+def test_every_statement_is_named_and_written_out(resources: dict[str, Any]) -> None:
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, name
+        sids = [statement["Sid"] for statement in statements(role)]
+        assert len(set(sids)) == len(sids), name
+        for statement in statements(role):
+            assert statement["Effect"] == "Allow", name
+            assert not any("*" in action for action in listed(statement["Action"])), (name, statement["Sid"])
+
+
+def resource_types(action: str) -> list[str]:
+    service, _, operation = action.partition(":")
+    found: list[str] = AUTHORIZATION[service]["Actions"][operation.lower()].get("Resources", [])
+    return listed(found)
+
+
+def test_everything_is_allowed_where_aws_lets_one_say_and_nowhere_else(resources: dict[str, Any]) -> None:
+    """`*` only for actions that know no resources; and those only on `*`, or they would never be allowed."""
+    seen = 0
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for statement in statements(role):
+            everything = (
+                words(statement["Resource"]) == "*" if not isinstance(statement["Resource"], list) else False
+            )
+            for action in listed(statement["Action"]):
+                seen += 1
+                assert bool(resource_types(action)) != everything, (name, action)
+    assert seen > 30
+
+
+def test_resources_are_of_the_kind_that_the_action_is_for(resources: dict[str, Any]) -> None:
+    for role in of_type(resources, "AWS::IAM::Role"):
+        for action, resource in grants(resources, role):
+            if not resource.startswith("arn:"):
+                continue
+            service = action.partition(":")[0]
+            kinds = [AUTHORIZATION[service]["Resources"][kind.lower()] for kind in resource_types(action)]
+            formats = [
+                re.sub(r"\\?\$\{[^}]+\}", "[^:]*", form) for kind in kinds for form in kind["ARNFormats"]
+            ]
+            filled = re.sub(r"\$\{[^}]+\}", "x", resource)
+            assert any(re.fullmatch(form, filled) for form in formats), (role, action, resource, formats)
+
+
+def test_only_its_own_service_takes_a_role(resources: dict[str, Any]) -> None:
+    def principal(role: str) -> set[str]:
+        (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Action"] == "sts:AssumeRole"
+        return set(listed(statement["Principal"]["Service"]))
+
+    for function in FUNCTIONS:
+        assert principal(f"{function}Role") == {"lambda.amazonaws.com"}
+        assert words(resources[function]["Properties"]["Role"]) == f"${{{function}Role.Arn}}"
+    assert principal("BuildLayersRole") == {"states.amazonaws.com"}
+    assert principal("JobRole") == principal("JobExecutionRole") == {"ecs-tasks.amazonaws.com"}
+
+
+def test_a_build_can_read_its_input_write_its_results_and_nothing_else(resources: dict[str, Any]) -> None:
+    """It may run code that a requirements file brings along."""
+    assert grants(resources, "JobRole") == {
+        ("s3:GetObject", "${Bucket.Arn}/requirements/*"),
+        ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
+        ("s3:PutObject", "${Bucket.Arn}/layers/*"),
+        ("s3:PutObject", "${Bucket.Arn}/builds/*"),
+    }
+
+
+def test_only_one_part_publishes(resources: dict[str, Any]) -> None:
+    for role in of_type(resources, "AWS::IAM::Role"):
+        for action, _ in grants(resources, role):
+            service, _, operation = action.partition(":")
+            changes = not operation.startswith(("Get", "List", "Describe", "Invoke"))
+            if service in ("lambda", "ssm") and changes:
+                assert role == "PublishLayerRole", action
+            assert not operation.startswith(("Delete", "Remove")) or service == "logs", (role, action)
+
+
+def test_nothing_that_is_written_can_start_a_build(resources: dict[str, Any]) -> None:
+    written = [
+        resource
+        for role in of_type(resources, "AWS::IAM::Role")
+        for action, resource in grants(resources, role)
+        if action == "s3:PutObject"
+    ]
+    assert written
+    for resource in written:
+        pattern = resource.removeprefix("${Bucket.Arn}/")
+        assert not pattern.startswith(PREFIX) or not fnmatch.fnmatch(f"{PREFIX}x{SUFFIX}", pattern)
+        assert not pattern.startswith(PREFIX) or pattern.endswith("manifest.json")
+
+
+# ------------------------------------------------------------------------------------------------ bucket
+
+
+def test_the_bucket_keeps_versions_to_itself(resources: dict[str, Any]) -> None:
+    (bucket,) = of_type(resources, "AWS::S3::Bucket").values()
+    assert bucket["VersioningConfiguration"]["Status"] == "Enabled"
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert "ServerSideEncryptionConfiguration" in bucket["BucketEncryption"]
+    assert resources["Bucket"]["DeletionPolicy"] == resources["Bucket"]["UpdateReplacePolicy"] == "Retain"
+    (policy,) = of_type(resources, "AWS::S3::BucketPolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_layers_and_manifests_never_expire(resources: dict[str, Any]) -> None:
+    rules = resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule} == {"builds/"}
+    assert any("NoncurrentVersionExpiration" in rule for rule in rules)
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+
+def test_uploads_of_requirements_start_builds(resources: dict[str, Any]) -> None:
+    (configuration,) = resources["Bucket"]["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]
+    rules = {rule["Name"]: rule["Value"] for rule in configuration["Filter"]["S3Key"]["Rules"]}
+    assert rules == {"prefix": PREFIX, "suffix": SUFFIX}
+    assert configuration["Event"] == "s3:ObjectCreated:*"
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+class Reading(dict[str, str]):
+    """Environment variables that remember which were asked for."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any], function: str) -> None:
+    variables = resources[function]["Properties"]["Environment"]["Variables"]
+    told = Reading(
+        {name: words(value) for name, value in variables.items()} | {"DEFAULT_RUNTIME": "python3.13"}
+    )
+    reader: Callable[..., object] = getattr(environment, f"{function}Environment").read
+    reader(told)
+    assert told.read == {name for name in variables if not name.startswith("POWERTOOLS_")}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_s_handler_exists(resources: dict[str, Any], function: str) -> None:
+    package, module, name = resources[function]["Properties"]["Handler"].split(".")
+    tree = ast.parse((ROOT / "functions" / package / f"{module}.py").read_text())
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_logs_to_its_own_group_only(resources: dict[str, Any], function: str) -> None:
+    properties = resources[function]["Properties"]
+    assert properties["LoggingConfig"]["LogGroup"] == {"Ref": f"{function}Logs"}
+    assert "RetentionInDays" in resources[f"{function}Logs"]["Properties"]
+    assert {
+        resource for action, resource in grants(resources, f"{function}Role") if action.startswith("logs:")
+    } == {f"${{{function}Logs.Arn}}"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_are_of_one_make(resources: dict[str, Any], function: str) -> None:
+    properties = resources[function]["Properties"]
+    assert properties["Architectures"] == ["arm64"]
+    assert properties["Runtime"] == "python3.13"
+    assert properties["TracingConfig"] == {"Mode": "Active"}
+    assert "ReservedConcurrentExecutions" not in properties
+
+
+def test_events_that_fail_for_good_are_kept(resources: dict[str, Any]) -> None:
+    (configuration,) = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
+    assert configuration["FunctionName"] == {"Ref": "StartBuild"}
+    destination = words(configuration["DestinationConfig"]["OnFailure"]["Destination"])
+    assert destination == "${UnansweredUploads.Arn}"
+    assert ("sqs:SendMessage", destination) in grants(resources, "StartBuildRole")
+    assert resources["UnansweredUploads"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_start_build_names_the_machine_that_there_is(resources: dict[str, Any]) -> None:
+    """By name, for a reference would close a cycle: so both names must stay the same."""
+    (machine,) = of_type(resources, "AWS::StepFunctions::StateMachine").values()
+    name = words(machine["StateMachineName"])
+    arn = words(resources["StartBuild"]["Properties"]["Environment"]["Variables"]["STATE_MACHINE_ARN"])
+    assert arn.endswith(f":stateMachine:{name}")
+    assert ("states:StartExecution", arn) in grants(resources, "StartBuildRole")
+    assert machine["StateMachineType"] == "STANDARD"
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+
+
+# ------------------------------------------------------------------------------------------------ Batch
+
+BATCH = {"Arm64": ("ARM64", "arm64"), "X8664": ("X86_64", "x86_64")}
+# MiB by vCPU: https://docs.aws.amazon.com/batch/latest/APIReference/API_ResourceRequirement.html
+FARGATE_MEMORY = {
+    "0.25": [512, 1024, 2048],
+    "0.5": range(1024, 4096 + 1, 1024),
+    "1": range(2048, 8192 + 1, 1024),
+    "2": range(4096, 16384 + 1, 1024),
+    "4": range(8192, 30720 + 1, 1024),
+    "8": range(16384, 61440 + 1, 4096),
+    "16": range(32768, 122880 + 1, 8192),
+}
+
+
+def test_default_sizes_are_fargate_s() -> None:
+    for prefix in BATCH:
+        vcpu, memory = (PARAMETERS[f"{prefix}{size}"] for size in ("Vcpu", "Memory"))
+        assert set(vcpu["AllowedValues"]) == set(FARGATE_MEMORY)
+        assert memory["Default"] in FARGATE_MEMORY[vcpu["Default"]]
+        assert memory["MinValue"] == 512
+        assert memory["MaxValue"] == max(FARGATE_MEMORY["16"])
+
+
+def test_an_architecture_has_everything_of_its_own(resources: dict[str, Any]) -> None:
+    variables = resources["PlanBuild"]["Properties"]["Environment"]["Variables"]
+    for prefix, (cpu, architecture) in BATCH.items():
+        definition = resources[f"{prefix}JobDefinition"]["Properties"]["ContainerProperties"]
+        assert definition["RuntimePlatform"]["CpuArchitecture"] == cpu
+        assert words(definition["Image"]).endswith(f"-{architecture}")
+        (order,) = resources[f"{prefix}Queue"]["Properties"]["ComputeEnvironmentOrder"]
+        assert order["ComputeEnvironment"] == {"Ref": f"{prefix}ComputeEnvironment"}
+        assert variables[f"{architecture.upper()}_QUEUE_ARN"] == {"Ref": f"{prefix}Queue"}
+        assert variables[f"{architecture.upper()}_JOB_DEFINITION_ARN"] == {"Ref": f"{prefix}JobDefinition"}
+        sizes = {item["Type"]: item["Value"] for item in definition["ResourceRequirements"]}
+        assert sizes == {"VCPU": {"Ref": f"{prefix}Vcpu"}, "MEMORY": {"Ref": f"{prefix}Memory"}}
+
+
+def test_architectures_differ_in_nothing_else(resources: dict[str, Any]) -> None:
+    def neutral(name: str, prefix: str) -> str:
+        cpu, architecture = BATCH[prefix]
+        text = json.dumps(resources[f"{prefix}{name}"], sort_keys=True)
+        return text.replace(prefix, "P").replace(f'"{cpu}"', '"C"').replace(architecture, "A")
+
+    for name in ("ComputeEnvironment", "Queue", "JobDefinition"):
+        assert neutral(name, "Arm64") == neutral(name, "X8664")
+
+
+def decides(definition: Mapping[str, Any], **ended: str) -> str:
+    """Batch's rule: the first entry all of whose conditions match; without one the job is tried again.
+
+    A condition is a text that may end in an asterisk, whatever its case:
+    https://docs.aws.amazon.com/batch/latest/APIReference/API_EvaluateOnExit.html
+    """
+    for rule in definition["RetryStrategy"]["EvaluateOnExit"]:
+        conditions = {name: pattern for name, pattern in rule.items() if name != "Action"}
+        if all(
+            fnmatch.fnmatch(ended.get(name, "").lower(), text.lower()) for name, text in conditions.items()
+        ):
+            return str(rule["Action"])
+    return "RETRY"
+
+
+@pytest.mark.parametrize("prefix", BATCH)
+def test_jobs_are_tried_again_for_a_reason(resources: dict[str, Any], prefix: str) -> None:
+    definition = resources[f"{prefix}JobDefinition"]["Properties"]
+    ended = "Essential container in task exited"
+    cases = [
+        ("EXIT", {"OnExitCode": "2", "OnStatusReason": ended}),
+        ("EXIT", {"OnExitCode": "70", "OnStatusReason": ended}),
+        ("EXIT", {"OnExitCode": "1", "OnStatusReason": ended}),
+        ("EXIT", {"OnExitCode": "137", "OnReason": "OutOfMemoryError: Container killed due to memory usage"}),
+        ("RETRY", {"OnExitCode": "75", "OnStatusReason": ended}),
+        ("RETRY", {"OnReason": "CannotPullContainerError: pull image manifest has been retried 5 time(s)"}),
+        ("RETRY", {"OnStatusReason": "Your Spot Task was interrupted."}),
+        # Told to stop, the builder may still end by itself, with any of its codes.
+        ("RETRY", {"OnStatusReason": "Your Spot Task was interrupted.", "OnExitCode": "2"}),
+        ("EXIT", {"OnStatusReason": "Task failed to start", "OnReason": "ResourceInitializationError: no"}),
+    ]
+    for action, how in cases:
+        assert decides(definition, **how) == action, how
+    rules = definition["RetryStrategy"]["EvaluateOnExit"]
+    assert len(rules) <= 5
+    for rule in rules:
+        for name, pattern in rule.items():
+            allowed = r"[0-9]*\*?" if name == "OnExitCode" else r"[A-Za-z0-9.:\s]*\*?"
+            assert re.fullmatch(allowed, pattern)
+
+
+@pytest.mark.parametrize("prefix", BATCH)
+def test_jobs_can_write_where_the_image_lets_them(resources: dict[str, Any], prefix: str) -> None:
+    """A mount takes owner and mode from the image's VOLUME; without one only root could write there."""
+    definition = resources[f"{prefix}JobDefinition"]["Properties"]["ContainerProperties"]
+    assert definition["ReadonlyRootFilesystem"] is True
+    volumes = {volume["Name"] for volume in definition["Volumes"]}
+    dockerfile = (ROOT / "container/Dockerfile").read_text()
+    declared = re.findall(r"^VOLUME\s+(\S+)", dockerfile, re.MULTILINE)
+    for mount in definition["MountPoints"]:
+        assert mount["SourceVolume"] in volumes
+        assert mount["ContainerPath"] in declared
+        assert not mount["ReadOnly"]
+
+
+def test_nobody_can_knock_at_a_job(resources: dict[str, Any]) -> None:
+    (group,) = of_type(resources, "AWS::EC2::SecurityGroup").values()
+    assert "SecurityGroupIngress" not in group
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+    assert of_type(resources, "AWS::EC2::SecurityGroupIngress") == {}
