@@ -14,6 +14,13 @@ FORM = f"{PREFIX}<{' or '.join(ARCHITECTURES)}>/[<runtime>/][<folders>/][<stem>]
 
 # What a person would take for a runtime; a folder of that name would be built for another one.
 _LOOKS_LIKE_RUNTIME = re.compile(r"python[\d.]+", re.IGNORECASE)
+# What others call the same machines.
+_ALIASES: dict[str, Architecture] = {
+    "aarch64": "arm64",
+    "amd64": "x86_64",
+    "x64": "x86_64",
+    "x86-64": "x86_64",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ def _architecture(key: str, segment: str) -> Architecture:
     for architecture in ARCHITECTURES:
         if segment == architecture:
             return architecture
-    raise _invalid(key, f'"{segment}" is no architecture')
+    meant = _ALIASES.get(segment.lower()) or next((a for a in ARCHITECTURES if a == segment.lower()), None)
+    raise _invalid(key, f'"{segment}" is no architecture', f'Did you mean "{meant}"? ' if meant else "")
 
 
 def _runtime(key: str, segment: str) -> Runtime:
@@ -68,10 +76,10 @@ def _runtime(key: str, segment: str) -> Runtime:
     raise _invalid(key, f'"{segment}" is no runtime that layers are built for')
 
 
-def _invalid(key: str, what: str) -> BuildError:
+def _invalid(key: str, what: str, guess: str = "") -> BuildError:
     return BuildError(
         ErrorCode.KEY_INVALID,
         f"{what[0].upper()}{what[1:]}.",
-        f"Upload to {FORM}, where the runtime is one of {', '.join(RUNTIMES)}.",
+        f"{guess}Upload to {FORM}, where the runtime is one of {', '.join(RUNTIMES)}.",
         {"key": key},
     )

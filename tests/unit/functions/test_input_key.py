@@ -63,7 +63,17 @@ def test_refuses_and_names_what_is_wrong(key: str, named: str) -> None:
     problem = caught.value.problem
     assert problem.code == ErrorCode.KEY_INVALID
     assert named in problem.message
-    assert "requirements/<arm64 or x86_64>/" in problem.hint
+    assert "requirements/<arm64 or x86_64>/[<runtime>/]" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("ARM64", "arm64"), ("aarch64", "arm64"), ("amd64", "x86_64"), ("X86_64", "x86_64")],
+)
+def test_guesses_the_architecture_that_was_meant(written: str, meant: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        input_key.parse(f"requirements/{written}/requirements.txt")
+    assert f'Did you mean "{meant}"?' in caught.value.problem.hint
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
