@@ -1,0 +1,62 @@
+"""Compiles modules out of a wheel. A script for the target's interpreter, so it imports nothing of ours.
+
+Standard input: JSON, `{"wheel": its path, "level": zlib's, "modules": [[path to show in tracebacks,
+compression method, offset, compressed bytes, bytes, CRC-32], ...]}`, numbers as in the wheel's directory.
+
+Standard output, a file: the compiled modules, deflated, back to back; then JSON, a row for each module,
+`[CRC-32, compressed bytes, bytes]`, or null if it does not compile; then the length of that JSON in 8 bytes.
+"""
+
+import importlib.util
+import json
+import marshal
+import sys
+import zlib
+from typing import BinaryIO
+
+_DEFLATED = 8
+# PEP 552: the pyc has its source's hash, and import is not to look at the source.
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
+
+
+def main() -> None:
+    """Compile what standard input names."""
+    job = json.load(sys.stdin.buffer)
+    rows: list[tuple[int, int, int] | None] = []
+    with open(job["wheel"], "rb") as wheel:  # noqa: PTH123 (once a process, pathlib is not worth its import)
+        for shown, *member in job["modules"]:
+            compiled = _compiled(_content(wheel, *member), shown)
+            if compiled is None:
+                rows.append(None)
+                continue
+            deflated = zlib.compress(compiled, job["level"], wbits=-15)
+            sys.stdout.buffer.write(deflated)
+            rows.append((zlib.crc32(compiled), len(deflated), len(compiled)))
+    index = json.dumps(rows, separators=(",", ":")).encode()
+    sys.stdout.buffer.write(index + len(index).to_bytes(8, "big"))
+    sys.stdout.buffer.flush()
+
+
+def _content(wheel: BinaryIO, method: int, offset: int, compressed: int, size: int, crc: int) -> bytes:
+    wheel.seek(offset)
+    content = wheel.read(compressed)
+    if method == _DEFLATED:
+        content = zlib.decompress(content, wbits=-15, bufsize=size or 1)
+    if (len(content), zlib.crc32(content)) != (size, crc):
+        raise ValueError("the wheel is not the one that was verified")
+    return content
+
+
+def _compiled(source: bytes, shown: str) -> bytes | None:
+    """Return what import expects in `__pycache__`; None for what is no Python (templates, test data)."""
+    try:
+        # Held by a name, as importlib does: marshal writes how often the object is referred to.
+        code = compile(source, shown, "exec", dont_inherit=True, optimize=0)
+        content = marshal.dumps(code)
+    except Exception:  # noqa: BLE001 (as py_compile does: the parser raises more than SyntaxError)
+        return None
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source) + content
+
+
+if __name__ == "__main__":
+    main()
