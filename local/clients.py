@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-class Clients:
-    """One client a service, made once: a client is safe to share between threads, making one is not.
+def isolated_session() -> boto3.Session:
+    """Return a session in which neither the developer's profile nor ``~/.aws`` has a say."""
+    core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    core.set_config_variable("config_file", os.devnull)
+    core.set_config_variable("credentials_file", os.devnull)
+    core.set_credentials(ACCESS_KEY, SECRET_KEY)
+    return boto3.Session(botocore_session=core, region_name=REGION)
 
-    Neither the developer's profile nor ``~/.aws`` nor a proxy has a say in them.
-    """
+
+class Clients:
+    """One client a service, made once: a client is safe to share between threads, making one is not."""
 
     def __init__(self, endpoint: str) -> None:
-        core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
-        core.set_config_variable("config_file", os.devnull)
-        core.set_config_variable("credentials_file", os.devnull)
-        core.set_credentials(ACCESS_KEY, SECRET_KEY)
-        self._session = boto3.Session(botocore_session=core, region_name=REGION)
+        self._session = isolated_session()
         self._endpoint = endpoint
         self._made: dict[str, Any] = {}
         self._lock = threading.Lock()

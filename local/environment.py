@@ -5,7 +5,7 @@ mistake could act on a real account. What a process needs from the machine is li
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from local.settings import REGION
@@ -19,6 +19,7 @@ FROM_THE_MACHINE: Final = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
 )  # fmt: skip
+FOR_THE_BUILDER: Final = ("LAYER_BUILDER_CACHE", "LAYER_BUILDER_INDEX_URL", "PYENV_ROOT")
 
 
 def aws_variables(endpoint: str) -> dict[str, str]:
@@ -36,14 +37,17 @@ def aws_variables(endpoint: str) -> dict[str, str]:
     }
 
 
-def child_environment(endpoint: str, machine: Mapping[str, str] = os.environ) -> dict[str, str]:
+def child_environment(
+    endpoint: str, also: Sequence[str] = (), machine: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Return the environment of a handler or a builder.
 
     Args:
         endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
-        machine: The environment to take the listed names from.
+        also: Names to take from the machine beside those that every process needs.
+        machine: The environment to take them from.
     """
-    passed = {name: machine[name] for name in FROM_THE_MACHINE if name in machine}
+    passed = {name: machine[name] for name in (*FROM_THE_MACHINE, *also) if name in machine}
     own = machine.get("no_proxy") or machine.get("NO_PROXY")
     without_proxy = ",".join(filter(None, [own, "127.0.0.1", "localhost"]))
     return passed | {"NO_PROXY": without_proxy, "no_proxy": without_proxy} | aws_variables(endpoint)

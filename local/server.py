@@ -30,7 +30,7 @@ from werkzeug.serving import ThreadedWSGIServer
 from local.batch_jobs import Slots
 from local.clients import Clients
 from local.deploy import Deployment, deploy
-from local.environment import child_environment
+from local.environment import FOR_THE_BUILDER, child_environment
 from local.gaps import Replacements
 from local.gaps.awslambda import LambdaService
 from local.gaps.batch import BatchService
@@ -64,13 +64,18 @@ class EmbeddedAws:
 
     Args:
         port: Where to listen; 0 takes a free one.
-        builder: What stands in for the image's entry point.
+        images: Entry points of images by their names, beside the builder's own.
         cores: How many jobs, and workers of a function, run at once; default: what this machine has.
     """
 
-    def __init__(self, port: int = 0, builder: Sequence[str] | None = None, cores: int | None = None) -> None:
+    _one_at_a_time = threading.Lock()
+
+    def __init__(
+        self, port: int = 0, images: Mapping[str, Sequence[str]] | None = None, cores: int | None = None
+    ) -> None:
+        builder = Path(sys.executable).with_name("layer-builder")
         self._port = port
-        self._builder = builder or [str(Path(sys.executable).with_name("layer-builder"))]
+        self._images = {f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/*": [str(builder)], **(images or {})}
         self._cores = cores or machine_cores()
         self._undo = ExitStack()
         self.endpoint = ""
@@ -89,22 +94,26 @@ class EmbeddedAws:
 
         Raises:
             PortInUseError: Someone else listens on the port.
+            RuntimeError: This process has one already; moto's state is global.
         """
+        if not self._one_at_a_time.acquire(blocking=False):
+            raise RuntimeError("There is an embedded AWS in this process already")
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
         # moto logs the insides of its interpreter for each state that fails, also where that is caught.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         with ExitStack() as undo:
+            undo.callback(self._one_at_a_time.release)
             server = _Server(self._port, self._answer)
             self.endpoint = f"http://{HOST}:{server.port}"
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="layerdrop-local-")))
-            environment = child_environment(self.endpoint)
             replacements = Replacements()
             self.clients = Clients(self.endpoint)
-            self._workers = Workers(environment, self._write_log)
+            self._workers = Workers(child_environment(self.endpoint), self._write_log)
             asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
             self._lambda = LambdaService(folder, self._workers, asynchronous, max(2, self._cores))
             objects = S3Service(self._lambda.send)
-            batch = BatchService(self._builder, environment, Slots(self._cores))
+            environment = child_environment(self.endpoint, FOR_THE_BUILDER)
+            batch = BatchService(self._images, environment, Slots(self._cores))
             step_functions = StepFunctionsService(self.clients)
 
             # Stopping goes through this list upwards: what starts work ends first, what remembers it last.

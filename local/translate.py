@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
 from samtranslator.internal.managed_policies import get_bundled_managed_policy_map  # type: ignore[import-untyped]
+from samtranslator.model.exceptions import (  # type: ignore[import-untyped]
+    InvalidDocumentException,
+)
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from local.settings import REGION
+from local.clients import isolated_session
+from local.intrinsics import TemplateError
 
 Upload = Callable[[str, bytes], str]
 """Keeps a packaged file under a name and returns its ``s3://`` URL."""
@@ -29,14 +32,17 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
         upload: Takes what ``sam package`` would upload.
 
     Raises:
-        InvalidDocumentException: It is not valid SAM.
+        TemplateError: It is not valid SAM.
     """
     document: dict[str, Any] = yaml_parse(template.read_text())
     package(document, template.parent, upload)
-    # Only asked for its region; without one the translator looks for the developer's.
-    session = boto3.Session("none", "none", region_name=REGION)
-    translator = Translator(get_bundled_managed_policy_map("aws"), Parser(), boto_session=session)
-    translated: dict[str, Any] = translator.translate(document, parameter_values={})
+    # The session is asked for its region only; without one the translator looks for the developer's.
+    policies = get_bundled_managed_policy_map("aws")
+    translator = Translator(policies, Parser(), boto_session=isolated_session())
+    try:
+        translated: dict[str, Any] = translator.translate(document, parameter_values={})
+    except InvalidDocumentException as error:
+        raise TemplateError("; ".join(str(cause.message) for cause in error.causes)) from error
     return translated
 
 
@@ -52,7 +58,7 @@ def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
         return packages[source]
 
     for name, resource in document["Resources"].items():
-        properties = resource.get("Properties", {})
+        properties = resource.setdefault("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
             properties["CodeUri"] = package_folder(properties.get("CodeUri") or defaults["CodeUri"])
         elif isinstance(properties.get("DefinitionUri"), str):

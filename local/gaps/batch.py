@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final, cast
 
 from moto.batch import models
@@ -28,15 +29,21 @@ class BatchService:
     """moto's queues and job definitions, with real jobs.
 
     Args:
-        entry_point: Stands in for the image's.
+        images: Entry points on this machine that stand in for those of images, by patterns of image names.
         environment: What a job gets beside its own variables.
         slots: Room for jobs.
     """
 
-    def __init__(self, entry_point: Sequence[str], environment: Mapping[str, str], slots: Slots) -> None:
-        self.entry_point = entry_point
+    def __init__(
+        self, images: Mapping[str, Sequence[str]], environment: Mapping[str, str], slots: Slots
+    ) -> None:
+        self._images = images
         self.environment = environment
         self.slots = slots
+
+    def entry_point(self, image: str) -> Sequence[str] | None:
+        """Return what to run for an image, or None when there is no such image."""
+        return next((command for name, command in self._images.items() if fnmatchcase(image, name)), None)
 
     def install(self, replacements: Replacements) -> None:
         """Replace moto's jobs by ours."""
@@ -135,6 +142,8 @@ class LocalJob(Job):
     def _try_until_done(self) -> Outcome:
         if self.service is None:
             raise RuntimeError("A job outlived the embedded AWS")
+        if self.depends_on:
+            raise NotImplementedError("The embedded AWS does not make a job wait for others")
         environment: ComputeEnvironment = self.job_queue.environments[0]
         vcpus = float(self._get_container_property("vcpus", 1))
         most = float(environment.compute_resources["maxvCpus"])
@@ -150,11 +159,28 @@ class LocalJob(Job):
 
     def _attempt(self, service: BatchService, number: int) -> Outcome:
         self.status = JobStatus.STARTING
-        self.log_stream_name = f"{self._log_prefix}/default/{uuid.uuid4().hex}"  # a task's id, new each time
-        self._log_backend.ensure_log_group(self._log_group)
-        self._log_backend.ensure_log_stream(self._log_group, self.log_stream_name)
         self.job_started_at = datetime.now()  # noqa: DTZ005
-        self._start_attempt()
+        image = self._get_container_property("image", "")
+        entry_point = service.entry_point(image)
+        if entry_point is None:
+            self.log_stream_name = None
+            self._start_attempt()
+            outcome = Outcome(None, f"CannotPullContainerError: {image} not found", "Task failed to start")
+        else:
+            # A task's id, new each time.
+            self.log_stream_name = f"{self._log_prefix}/default/{uuid.uuid4().hex}"
+            self._log_backend.ensure_log_group(self._log_group)
+            self._log_backend.ensure_log_stream(self._log_group, self.log_stream_name)
+            self._start_attempt()
+            self.status = JobStatus.RUNNING
+            outcome = self._run_container(service, entry_point, number)
+        self.job_stopped_at = datetime.now()  # noqa: DTZ005
+        self._stop_attempt()
+        self.attempts[-1]["container"] |= container_outcome(outcome)
+        self.attempts[-1]["statusReason"] = outcome.status_reason
+        return outcome
+
+    def _run_container(self, service: BatchService, entry_point: Sequence[str], number: int) -> Outcome:
         command = self._add_parameters_to_command(self._get_container_property("command", []))
         variables = {e["name"]: e["value"] for e in self._get_container_property("environment", [])}
         own = {
@@ -163,19 +189,13 @@ class LocalJob(Job):
             "AWS_BATCH_JQ_NAME": self.job_queue.name,
             "AWS_BATCH_CE_NAME": self.job_queue.environments[0].name,
         }
-        self.status = JobStatus.RUNNING
-        outcome = run_attempt(
-            [*service.entry_point, *command],
+        return run_attempt(
+            [*entry_point, *command],
             {**service.environment, **variables, **own},
             self._get_attempt_duration(),
             self._stopping,
             self._log_line,
         )
-        self.job_stopped_at = datetime.now()  # noqa: DTZ005
-        self._stop_attempt()
-        self.attempts[-1]["container"] |= container_outcome(outcome)
-        self.attempts[-1]["statusReason"] = outcome.status_reason
-        return outcome
 
     def _log_line(self, line: str) -> None:
         event = {"timestamp": int(time.time() * 1000), "message": line}

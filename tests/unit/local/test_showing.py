@@ -1,0 +1,236 @@
+import io
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from local.inputs import example_inputs, file_input
+from local.progress import label, show
+from local.results import Result, show_results
+from local.up import instructions
+from local.watch import Progress, Step, Upload, read_history
+
+UPLOAD = Upload("box", "requirements/arm64/web/requirements.txt", "v1")
+
+
+def console(width: int, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+
+
+def text(of: Console) -> str:
+    return of.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("file", "architecture", "runtime", "key"),
+    [
+        ("web/requirements.txt", "arm64", None, "requirements/arm64/web/requirements.txt"),
+        (
+            "web/requirements.txt",
+            "x86_64",
+            "python3.12",
+            "requirements/x86_64/python3.12/web/requirements.txt",
+        ),
+        ("web/dev-requirements.txt", "arm64", None, "requirements/arm64/web/dev-requirements.txt"),
+        ("stuff/web.txt", "arm64", None, "requirements/arm64/web/requirements.txt"),
+        ("stuff/requirements.in", "arm64", None, "requirements/arm64/requirements/requirements.txt"),
+    ],
+)
+def test_a_file_goes_to_a_key_named_after_it(
+    tmp_path: Path, file: str, architecture: str, runtime: str | None, key: str
+) -> None:
+    assert file_input(tmp_path / file, architecture, runtime).key == key
+
+
+def test_a_file_in_the_current_folder_has_the_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "web").mkdir()
+    monkeypatch.chdir(tmp_path / "web")
+    assert (
+        file_input(Path("requirements.txt"), "arm64", None).key == "requirements/arm64/web/requirements.txt"
+    )
+
+
+def test_the_examples_keys_are_their_places() -> None:
+    assert [example.key for example in example_inputs()] == [
+        "requirements/arm64/http/requirements.txt",
+        "requirements/x86_64/data/requirements.txt",
+    ]
+
+
+def test_the_manifest_stands_beside_the_input() -> None:
+    assert UPLOAD.manifest_key == "requirements/arm64/web/manifest.json"
+    assert Upload("b", "requirements/arm64/web-requirements.txt", "v").manifest_key.endswith(
+        "/web-manifest.json"
+    )
+
+
+class History:
+    """Events as GetExecutionHistory gives them."""
+
+    def __init__(self) -> None:
+        self.events: list[dict] = []
+
+    def add(self, kind: str, previous: int | None = None, **details: object) -> int:
+        number = len(self.events) + 1
+        after = number - 1 if previous is None else previous
+        self.events.append(
+            {
+                "id": number,
+                "previousEventId": after,
+                "type": kind,
+                "timestamp": datetime.fromtimestamp(number, UTC),
+            }
+            | details
+        )
+        return number
+
+    def enter(self, name: str, previous: int | None = None, given: str = "{}") -> int:
+        kind = "MapStateEntered" if name == "BuildLayers" else "TaskStateEntered"
+        return self.add(kind, previous, stateEnteredEventDetails={"name": name, "input": given})
+
+    def leave(self, name: str, previous: int | None = None) -> int:
+        return self.add("TaskStateExited", previous, stateExitedEventDetails={"name": name})
+
+
+def test_a_history_is_read_item_by_item() -> None:
+    history = History()
+    history.enter("PlanBuild")
+    history.leave("PlanBuild")
+    started = history.enter(
+        "BuildLayers", given='{"targets": [{"id": "py312-arm64"}, {"id": "py313-arm64"}]}'
+    )
+    first = history.add("MapIterationStarted", started, mapIterationStartedEventDetails={"index": 0})
+    second = history.add("MapIterationStarted", started, mapIterationStartedEventDetails={"index": 1})
+    first = history.enter("BuildLayer", first)
+    second = history.enter("BuildLayer", second)
+    submitted = {"taskSubmittedEventDetails": {"output": '{"JobId": "job-2"}'}}
+    second = history.add("TaskSubmitted", second, **submitted)
+    first = history.add("TaskFailed", first)
+    first = history.leave("BuildLayer", first)
+    progress = read_history(history.events, lambda job: f"{job} queued")
+    assert progress.shared["PlanBuild"] == Step("done", since=1.0, seconds=1.0)
+    assert progress.shared["WriteManifest"].state == "waiting"
+    assert progress.targets["py312-arm64"]["BuildLayer"].state == "failed"
+    assert progress.targets["py313-arm64"]["BuildLayer"] == Step("running", since=7.0, note="job-2 queued")
+
+
+def test_a_failed_try_that_is_followed_by_another_is_no_failure() -> None:
+    history = History()
+    history.enter("PlanBuild")
+    history.add("TaskScheduled")
+    history.add("TaskFailed")
+    history.add("TaskScheduled")
+    assert read_history(history.events, str).shared["PlanBuild"].state == "running"
+    history.leave("PlanBuild")
+    assert read_history(history.events, str).shared["PlanBuild"].state == "done"
+
+
+def states() -> list[dict[Upload, Progress]]:
+    def at(plan: str, build: str, note: str = "") -> dict[Upload, Progress]:
+        progress = Progress("RUNNING", 1.0)
+        progress.shared["PlanBuild"] = Step(plan, 1.0, 0.5)
+        progress.targets = {
+            "py313-arm64": {"BuildLayer": Step(build, 2.0, 1.5, note), "PublishLayer": Step()}
+        }
+        return {UPLOAD: progress}
+
+    return [
+        {UPLOAD: Progress()},
+        at("running", "waiting"),
+        at("done", "running", "queued"),
+        at("done", "running", "queued"),
+        at("done", "running", "building"),
+        at("done", "failed"),
+    ]
+
+
+def test_elsewhere_than_on_a_terminal_each_change_is_one_line() -> None:
+    where = console(80)
+    last = show(states(), {UPLOAD: time.time()}, where)
+    lines = [re.sub(r"^ *\d+\.\d s ", "", line) for line in text(where).splitlines()]
+    assert lines == [
+        " arm64/web  PlanBuild running",
+        " arm64/web  PlanBuild done in 0.5 s",
+        " arm64/web  BuildLayer queued",
+        " arm64/web  BuildLayer building",
+        " arm64/web  BuildLayer failed in 1.5 s",
+    ]
+    assert last == states()[-1]
+
+
+def test_on_a_terminal_there_is_a_table_that_fits_80_columns() -> None:
+    where = console(80, terminal=True)
+    show(states(), {UPLOAD: time.time()}, where)
+    shown = text(where)
+    for name in (
+        "PlanBuild",
+        "BuildLayer",
+        "PublishLayer",
+        "WriteManifest",
+        "arm64/web",
+        "✗ 1.5 s",
+        "✓ 0.5 s",
+    ):
+        assert name in shown
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown.replace("\r", "\n")).splitlines()
+    assert max(len(line) for line in lines) <= 80
+
+
+def layer(name: str, **changes: object) -> dict:
+    return {
+        "layer_name": name,
+        "layer_version_arn": f"arn:aws:lambda:us-east-1:123456789012:layer:{name}:1",
+        "packages": [{}, {}],
+        "zip": {"bytes": 1_100_000, "unzipped_bytes": 3_600_000},
+        "warnings": [],
+        "error": None,
+    } | changes
+
+
+@given(st.integers(20, 300), st.from_regex(r"[A-Za-z0-9_-]{1,140}", fullmatch=True))
+def test_an_arn_can_be_copied_whatever_the_width(width: int, name: str) -> None:
+    where = console(width)
+    made = layer(name)
+    show_results([Result(UPLOAD, {"status": "SUCCEEDED", "layers": [made], "error": None}, 1.0)], where)
+    assert made["layer_version_arn"] in text(where)
+
+
+def test_a_failure_shows_code_message_and_hint_of_each_target() -> None:
+    where = console(80)
+    error = {
+        "code": "RESOLUTION_FAILED",
+        "message": "requests has no version 9.",
+        "hint": "Take one that exists.",
+    }
+    failed = layer("web-py313-arm64", layer_version_arn=None, error=error)
+    manifest = {"status": "FAILED", "layers": [layer("web-py312-arm64"), failed], "error": error}
+    show_results([Result(UPLOAD, manifest, 1.0)], where)
+    shown = text(where)
+    assert "layer:web-py312-arm64:1" in shown
+    assert (
+        "web-py313-arm64: RESOLUTION_FAILED\n  requests has no version 9.\n  Take one that exists." in shown
+    )
+
+
+def test_a_failure_before_there_are_targets_shows_too() -> None:
+    where = console(80)
+    error = {"code": "KEY_INVALID", "message": "No architecture [nope].", "hint": None}
+    show_results([Result(UPLOAD, {"status": "FAILED", "layers": [], "error": error}, 1.0)], where)
+    assert f"{label(UPLOAD)}: KEY_INVALID\n  No architecture [nope]." in text(where)
+
+
+def test_each_command_that_is_printed_brings_endpoint_and_credentials() -> None:
+    commands = [line.plain for line in instructions("http://127.0.0.1:4566") if " s3 " in line.plain]
+    assert len(commands) == 3
+    for command in commands:
+        assert "--endpoint-url http://127.0.0.1:4566" in command
+        assert "AWS_ACCESS_KEY_ID=" in command
+        assert "AWS_SECRET_ACCESS_KEY=" in command
+        assert "\n" not in command.strip()
