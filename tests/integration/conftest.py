@@ -1,0 +1,97 @@
+"""One embedded AWS with the real stack on it for all of these tests; each takes keys of its own."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from local.deploy import Deployment
+from local.server import EmbeddedAws
+from local.settings import BUCKET
+from local.watch import Upload, Watcher, follow
+
+Result = TypeVar("Result")
+SECONDS = 60
+
+
+def eventually(look: Callable[[], Result], seconds: float = SECONDS) -> Result:
+    """Return the first result that is true; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (result := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return result
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The real stack."""
+
+    aws: EmbeddedAws
+    stack: Deployment
+    watcher: Watcher
+
+    @property
+    def state_machine(self) -> str:
+        return self.stack.outputs["StateMachine"]
+
+    def upload(self, key: str, content: str) -> Upload:
+        stored = self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=content.encode())
+        return Upload(BUCKET, key, stored["VersionId"])
+
+    def answer(self, upload: Upload) -> Mapping[str, Any]:
+        """Wait for the end of the upload's execution and return its manifest."""
+        for _ in follow(self.watcher, [upload], seconds=SECONDS):
+            pass
+        manifest = self.watcher.manifest(upload)
+        assert manifest is not None, "the execution ended without a manifest"
+        return manifest
+
+    def build(self, key: str, content: str) -> Mapping[str, Any]:
+        return self.answer(self.upload(key, content))
+
+    def executions_of(self, upload: Upload) -> list[str]:
+        sfn = self.aws.clients.stepfunctions
+        pages = sfn.get_paginator("list_executions").paginate(stateMachineArn=self.state_machine)
+        arns = [execution["executionArn"] for page in pages for execution in page["executions"]]
+        inputs = {arn: json.loads(sfn.describe_execution(executionArn=arn)["input"])["input"] for arn in arns}
+        return [arn for arn, given in inputs.items() if given["version_id"] == upload.version_id]
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[EmbeddedAws]:
+    with EmbeddedAws(images={"local/shell": ["/bin/sh", "-c"]}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pipeline(aws: EmbeddedAws) -> Pipeline:
+    stack = aws.deploy()
+    aws.warm()
+    return Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]))
+
+
+@pytest.fixture
+def folder() -> str:
+    """A folder below ``requirements/arm64/`` that no other test uses."""
+    return f"requirements/arm64/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a template, and the code of its functions."""
+
+    def write(template: str, **modules: str) -> Path:
+        root = tmp_path_factory.mktemp("project")
+        (root / "code").mkdir()
+        for name, source in modules.items():
+            (root / "code" / f"{name}.py").write_text(source)
+        (root / "template.yaml").write_text(template)
+        return root / "template.yaml"
+
+    return write
