@@ -52,7 +52,7 @@ class LayerPublisher:
             arn = self._reusable(target, layer)
             reused = arn is not None
             arn = arn or self._publish(target, layer)
-            self._share(arn, target.share_with)
+            self._share(target.layer_name, _version(arn), target.share_with)
         except ClientError as error:
             if error_code(error) not in _REFUSALS:
                 raise
@@ -81,9 +81,10 @@ class LayerPublisher:
         return newest["LayerVersionArn"] if newest else None
 
     def _is_same(self, arn: str, target: Target, layer: BuiltLayer) -> bool:
-        layer_arn, _, version = arn.rpartition(":")
         try:
-            found = self.lambda_client.get_layer_version(LayerName=layer_arn, VersionNumber=int(version))
+            found = self.lambda_client.get_layer_version(
+                LayerName=target.layer_name, VersionNumber=_version(arn)
+            )
         except self.lambda_client.exceptions.ResourceNotFoundException:
             return False
         return _description(found) == (
@@ -114,14 +115,13 @@ class LayerPublisher:
             )
         return response["LayerVersionArn"]
 
-    def _share(self, arn: str, grantees: Sequence[str]) -> None:
-        layer_arn, _, version = arn.rpartition(":")
+    def _share(self, layer_name: str, version: int, grantees: Sequence[str]) -> None:
         for statement in map(grant, grantees):
             organization = {"OrganizationId": statement.organization_id} if statement.organization_id else {}
             try:
                 self.lambda_client.add_layer_version_permission(
-                    LayerName=layer_arn,
-                    VersionNumber=int(version),
+                    LayerName=layer_name,
+                    VersionNumber=version,
                     StatementId=statement.statement_id,
                     Action="lambda:GetLayerVersion",
                     Principal=statement.principal,

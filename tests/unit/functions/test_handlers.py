@@ -98,6 +98,16 @@ def test_the_same_event_again_starts_nothing(account: Any, handler: Call) -> Non
     assert len(executions(account)) == 1
 
 
+def test_a_used_name_starts_nothing(account: Any, handler: Call) -> None:
+    """Step Functions refuses a used name with another input, as it does with the same once it has ended."""
+    first = record(account.upload(KEY, b"requests"))
+    second = copy.deepcopy(first)
+    second["s3"]["object"]["size"] += 1
+    (name,) = handler("start_build", {"Records": [first]})["started"]
+    assert handler("start_build", {"Records": [second]}) == {"started": [], "duplicates": [name]}
+    assert len(executions(account)) == 1
+
+
 def test_another_upload_of_the_same_file_is_another_execution(account: Any, handler: Call) -> None:
     for sequencer in ("01", "02"):
         build_input = account.upload(KEY, b"requests", sequencer)

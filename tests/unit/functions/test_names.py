@@ -34,6 +34,11 @@ def limits(service: str, operation: str, member: str) -> dict[str, Any]:
     return metadata
 
 
+def lambda_takes(name: str) -> bool:
+    """The model's length is that of an ARN; a name's stands in the pattern."""
+    return bool(re.fullmatch(limits("lambda", "PublishLayerVersion", "LayerName")["pattern"], name))
+
+
 @given(
     segments,
     text.map(lambda name: name.replace("/", "")),
@@ -45,9 +50,7 @@ def test_layer_names_are_what_lambda_takes(
 ) -> None:
     key = input_key.parse("/".join(["requirements", architecture, *folders, f"{stem}requirements.txt"]))
     name = layer_name(base_name(key), runtime, architecture)
-    limit = limits("lambda", "PublishLayerVersion", "LayerName")
-    assert re.fullmatch(limit["pattern"], name)
-    assert len(name) <= limit["max"]
+    assert lambda_takes(name)
     assert name.endswith(("arm64", "x86_64"))
 
 
@@ -65,6 +68,17 @@ def test_layer_names_are_what_lambda_takes(
 )
 def test_layer_names_follow_the_path(key: str, name: str) -> None:
     assert layer_name(base_name(input_key.parse(key)), "python3.13", "arm64") == name
+
+
+@pytest.mark.parametrize("length", range(120, 145))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_long_names_fill_what_lambda_takes_and_no_more(length: int, architecture: Architecture) -> None:
+    base = "n" * length
+    whole = f"{base}-py313-{architecture}"
+    name = layer_name(base, "python3.13", architecture)
+    assert lambda_takes(name)
+    assert (name == whole) == lambda_takes(whole)
+    assert name == whole or not lambda_takes(name + "n")
 
 
 @given(st.text("ab-_", min_size=1, max_size=300), st.text("ab-_", min_size=1, max_size=300))

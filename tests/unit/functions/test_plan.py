@@ -58,7 +58,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     )
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
     # As the builder's main() does it, odd forms of the original tool included.
-    options = cli.parse(cli._separated(target.job.command))
+    options = cli.parse(cli.normalized(target.job.command))
     assert options.path == f"s3://bucket/{build_input.key}"
     assert options.version_id == version
     assert options.name == target.layer_name

@@ -123,10 +123,9 @@ def test_a_grantee_added_later_gets_the_reused_version(
 def test_a_grant_that_is_there_already_is_no_error(organization: bool) -> None:
     """Lambda refuses a statement id twice, which moto does not: so its answer is given from the API model."""
     client = boto3.client("lambda", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-    arn = "arn:aws:lambda:us-east-1:123456789012:layer:web-py313-arm64:7"
     with Stubber(client) as stub:
         request = {
-            "LayerName": arn.rpartition(":")[0],
+            "LayerName": TARGET.layer_name,
             "VersionNumber": 7,
             "StatementId": ANY,
             "Action": "lambda:GetLayerVersion",
@@ -141,7 +140,7 @@ def test_a_grant_that_is_there_already_is_no_error(organization: bool) -> None:
             expected_params=request,
         )
         grantee = "o-a1b2c3d4e5" if organization else "111122223333"
-        LayerPublisher(client, None)._share(arn, [grantee])  # type: ignore[arg-type]
+        LayerPublisher(client, None)._share(TARGET.layer_name, 7, [grantee])  # type: ignore[arg-type]
         stub.assert_no_pending_responses()
 
 
