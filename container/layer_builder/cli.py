@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("layer_builder")
 
-_ONE_ARGUMENT = re.compile(r"(-[prnskl])\s+(.*)", re.DOTALL)
+# Options that have a value, by their short and long names.
+_LONG_NAMES = {
+    "-p": "--path",
+    "-r": "--requirements",
+    "-n": "--name",
+    "-s": "--publish-bucket",
+    "-k": "--publish-prefix",
+    "-l": "--license",
+    "-d": "--description",
+    "-o": "--output",
+}
+_VALUED = {*_LONG_NAMES.values(), "--architecture", "--runtime", "--report", "--version-id", "--allow-sdist"}
+_TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
 examples:
   layer-builder -r 'requests==2.32.3|httpx==0.27.2' -n http
@@ -47,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Every status but 0 leaves a report with the error, if the command line names a place for one.
     """
     _log_to_stderr()
-    given = _separated(sys.argv[1:] if arguments is None else arguments)
+    given = normalized(sys.argv[1:] if arguments is None else arguments)
     started, report, place = time.perf_counter(), Report(), _report_of(given)
     try:
         options = parse(given)
@@ -68,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line.
+    """Read a normalized command line.
 
     Raises:
         UsageError: it makes no sense.
@@ -147,13 +159,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _separated(arguments: Sequence[str]) -> list[str]:
-    """Take `"-p VALUE"`, one argument with a space inside, for two: the original tool was called so."""
-    separated: list[str] = []
-    for argument in arguments:
-        match = _ONE_ARGUMENT.fullmatch(argument)
-        separated += [match[1], match[2].strip()] if match else [argument]
-    return separated
+def normalized(arguments: Sequence[str]) -> list[str]:
+    """Write every option that has a value as `--long-name=value`.
+
+    The original tool was called with both in one argument, `"-p VALUE"`; and argparse would take a value that
+    begins with a dash for an option.
+    """
+    written: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, value = argument, None
+        if match := _TOGETHER.fullmatch(argument):
+            name, value = match[1], match[2].strip()
+        name = _LONG_NAMES.get(name, name)
+        if name in _VALUED and value is None:
+            value = next(rest, None)
+        written.append(name if value is None else f"{name}={value}")
+    return written
 
 
 def _log_to_stderr() -> None:
@@ -167,12 +189,8 @@ def _log_to_stderr() -> None:
 
 def _report_of(arguments: Sequence[str]) -> str:
     """Find the report's place even in a command line that is wrong elsewhere."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == "--report":
-            return following
-        if argument.startswith("--report="):
-            return argument.partition("=")[2]
-    return ""
+    prefix = "--report="
+    return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
 
 
 def _stop_on_signals() -> None:

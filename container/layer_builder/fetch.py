@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from layer_builder.settings import Settings
     from layer_builder.wheel import Wheel
 
+_BACKOFF = 0.5  # seconds, doubled each time
 _ATTEMPTS = 3  # at a body that breaks off; requests that fail are repeated within `web`
 
 
@@ -69,7 +70,7 @@ def _fetch_one(pick: Pick, path: Path, stop: threading.Event) -> Wheel:
         except (IndexUnreachableError, HashMismatchError) as error:
             if attempt == _ATTEMPTS or not error.details.get("broken"):
                 raise
-            stop.wait(0.5 * 2**attempt)
+            stop.wait(_BACKOFF * 2**attempt)
     return wheel.load(pick, path)
 
 

@@ -124,9 +124,13 @@ class Index:
         index = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 path = unquote(self.path)
-                index.requested.append(path)
+                if self.command == "GET":
+                    index.requested.append(path)
                 index.before(path)
                 status = index.status(path)
                 kind, body = index.answer(path) if status == 200 else ("text/plain", b"no")
@@ -136,6 +140,8 @@ class Index:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
                 with contextlib.suppress(ConnectionError):
                     self.wfile.write(body[: len(body) // 2] if index.truncate(path) else body)
 
