@@ -9,12 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local import demo, up
-from local.inputs import example_inputs, file_input
 from local.intrinsics import TemplateError
-from local.server import EmbeddedAws, PortInUseError
-from local.settings import PORT, TEMPLATE
-from local.translate import translate
+from local.settings import PORT, TEMPLATE, PortInUseError
 
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
@@ -25,25 +21,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    console = Console()
     try:
-        if options.command == "up":
-            up.serve(options.port, console)
-        elif options.command == "translate":
-            write_translated(options.folder)
-        else:
-            inputs = (
-                [file_input(options.file, options.architecture, options.runtime)]
-                if options.file
-                else example_inputs()
-            )
-            return demo.run(inputs, console)
+        return _run(options)
     except KeyboardInterrupt:
         return 0 if options.command == "up" else INTERRUPTED
-    except (PortInUseError, TemplateError, TimeoutError) as error:
+    except (TemplateError, TimeoutError, PortInUseError) as error:
         Console(stderr=True).print(str(error), soft_wrap=True, style="red", highlight=False, markup=False)
         return 1
-    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported late: moto takes a second or two, and a wrong option should be told at once.
+    from local import demo, inputs, up
+
+    if options.command == "up":
+        up.serve(options.port, Console())
+        return 0
+    if options.command == "translate":
+        write_translated(options.folder)
+        return 0
+    if options.file:
+        chosen = [inputs.file_input(options.file, options.architecture, options.runtime)]
+    else:
+        chosen = inputs.example_inputs()
+    return demo.run(chosen, Console(), options.out)
 
 
 def write_translated(folder: Path) -> None:
@@ -52,6 +53,9 @@ def write_translated(folder: Path) -> None:
     Raises:
         TemplateError: The template cannot be deployed here.
     """
+    from local.server import EmbeddedAws
+    from local.translate import translate
+
     folder.mkdir(parents=True, exist_ok=True)
     template = translate(TEMPLATE, lambda name, _content: f"s3://layerdrop-artifacts/{name}")
     (folder / "template.json").write_text(json.dumps(template, indent=2) + "\n")
@@ -78,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--file", type=_existing_file, help="a requirements file")
     show.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")
     show.add_argument("--runtime", help="python3.11 … python3.14 (default: the stack's)")
+    show.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder for zips and manifests (default: %(default)s)"
+    )
     lint = commands.add_parser("translate", help="write the translated template and state machine")
     lint.add_argument("folder", type=Path)
     return parser

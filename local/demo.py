@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 
@@ -10,13 +9,10 @@ from local import progress
 from local.inputs import Input, upload_all
 from local.results import Result, keep, no_manifest, show_results
 from local.server import EmbeddedAws
-from local.settings import ROOT
 from local.watch import Watcher, follow
 
-OUT: Final = ROOT / "out"
 
-
-def run(inputs: Sequence[Input], console: Console, out: Path = OUT) -> int:
+def run(inputs: Sequence[Input], console: Console, out: Path) -> int:
     """Build the layers of all files at once on an embedded AWS of their own.
 
     Args:
@@ -42,5 +38,5 @@ def run(inputs: Sequence[Input], console: Console, out: Path = OUT) -> int:
         for answer in answers:
             keep(answer, aws.clients, out)
         show_results(answers, console)
-        console.print(f"Zips and manifests are in {out.name}/", highlight=False)
+        console.print(f"Zips and manifests are in {out}/", highlight=False)
     return 0 if all(answer.succeeded for answer in answers) else 1

@@ -38,7 +38,7 @@ from local.gaps.s3 import S3Service
 from local.gaps.stepfunctions import StepFunctionsService
 from local.lambda_async import AsyncInvocations
 from local.lambda_runtime import ShutDownError, Workers
-from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE
+from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE, PortInUseError
 from local.translate import translate
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ LAYERS_PATH: Final = "/_layers"
 ARTIFACTS: Final = "layerdrop-local-artifacts"
 """The bucket that holds packaged code, as ``sam deploy`` makes one."""
 STOP_SECONDS: Final = 10.0
-
-
-class PortInUseError(Exception):
-    """Another program listens on the port."""
 
 
 class EmbeddedAws:

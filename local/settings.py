@@ -11,3 +11,7 @@ STACK: Final = "layerdrop"
 BUCKET: Final = "layerdrop-local"
 PORT: Final = 4566
 """Where local AWS emulators are usually looked for."""
+
+
+class PortInUseError(Exception):
+    """Another program listens on the port."""

@@ -109,13 +109,14 @@ def test_a_failed_build_names_a_log_that_is_there(pipeline: Pipeline, folder: st
     assert any("999" in event["message"] for event in events)
 
 
-@pytest.mark.parametrize("name", ["with space", "a+b", "100%", "ünïcode", "q?x=1&y"])
-def test_keys_that_must_be_encoded_are_answered_beside_themselves(
-    pipeline: Pipeline, folder: str, name: str
-) -> None:
-    manifest = pipeline.build(f"{folder}/{name}/requirements.txt", SMALL)
-    assert manifest["input"]["key"] == f"{folder}/{name}/requirements.txt"
-    assert manifest["status"] == "SUCCEEDED", manifest["error"]
+def test_keys_that_must_be_encoded_are_answered_beside_themselves(pipeline: Pipeline, folder: str) -> None:
+    names = ["with space", "a+b", "100%", "ünïcode", "q?x=1&y"]
+    uploads = [pipeline.upload(f"{folder}/{name}/requirements.txt", SMALL) for name in names]
+    answers = [pipeline.answer(upload) for upload in uploads]
+    assert [answer["input"]["key"] for answer in answers] == [
+        f"{folder}/{name}/requirements.txt" for name in names
+    ]
+    assert [answer["status"] for answer in answers] == ["SUCCEEDED"] * len(names)
 
 
 def test_a_duplicate_event_starts_nothing(pipeline: Pipeline, folder: str) -> None:
@@ -167,14 +168,14 @@ def test_the_pointer_names_the_newest_version(pipeline: Pipeline, folder: str) -
         assert pointer["Parameter"]["Value"] == layer["layer_version_arn"]
 
 
-def test_ten_uploads_at_once_are_each_answered_once(pipeline: Pipeline, folder: str) -> None:
-    keys = [f"{folder}/{number}/requirements.txt" for number in range(10)]
-    with ThreadPoolExecutor(10) as threads:
+def test_uploads_at_once_are_each_answered_once(pipeline: Pipeline, folder: str) -> None:
+    keys = [f"{folder}/{number}/requirements.txt" for number in range(6)]
+    with ThreadPoolExecutor(6) as threads:
         uploads = list(threads.map(lambda key: pipeline.upload(key, SMALL), keys))
     manifests = [pipeline.answer(upload) for upload in uploads]
     assert {manifest["status"] for manifest in manifests} == {"SUCCEEDED"}
     assert [manifest["input"]["key"] for manifest in manifests] == keys
-    assert [len(pipeline.executions_of(upload)) for upload in uploads] == [1] * 10
+    assert [len(pipeline.executions_of(upload)) for upload in uploads] == [1] * 6
 
 
 def test_an_event_that_cannot_be_handled_is_kept(pipeline: Pipeline) -> None:

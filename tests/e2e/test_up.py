@@ -1,0 +1,172 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.settings import BUCKET, ROOT
+from tests.integration.layers import import_from
+
+from .conftest import SHELL, Served, eventually, paste
+
+
+def manifest(served: Served, key: str) -> dict:
+    """Wait for the answer at a key."""
+
+    def ended() -> dict | None:
+        try:
+            found = json.load(served.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"])
+        except ClientError:
+            return None
+        return found if found["status"] != "BUILDING" else None
+
+    return eventually(ended)
+
+
+def test_the_printed_commands_work_as_pasted(served: Served) -> None:
+    uploaded = paste(served.command("s3 cp examples/"))
+    assert uploaded.returncode == 0, uploaded.stderr
+    read = served.command("manifest.json -")
+    answer = eventually(
+        lambda: (done := paste(read)).returncode == 0 and "BUILDING" not in done.stdout and done
+    )
+    assert json.loads(answer.stdout)["status"] == "SUCCEEDED"
+    arn = json.loads(answer.stdout)["layers"][0]["layer_version_arn"]
+    # And it is told here, too.
+    eventually(lambda: any("arm64/http" in line and arn in line for line in served.lines))
+
+
+def test_a_synced_folder_is_answered_file_by_file(served: Served, tmp_path: Path) -> None:
+    batch = uuid.uuid4().hex[:8]
+    names = ["plain", "with space", "plus+sign", "hundert%", "ünï"]
+    for name in names:
+        folder = tmp_path / "arm64" / batch / name
+        folder.mkdir(parents=True)
+        (folder / "requirements.txt").write_text("idna == 3.10\n")
+        # S3 counts in seconds: a file of this very second would look newer than its upload.
+        os.utime(folder / "requirements.txt", (1_700_000_000, 1_700_000_000))
+    (tmp_path / "arm64" / batch / "README.md").write_text("not a requirements file\n")
+    served.aws("s3", "sync", str(tmp_path), f"s3://{BUCKET}/requirements/")
+    keys = [f"requirements/arm64/{batch}/{name}/" for name in names]
+    answers = [manifest(served, f"{key}manifest.json") for key in keys]
+    assert [answer["input"]["key"] for answer in answers] == [f"{key}requirements.txt" for key in keys]
+    assert [answer["status"] for answer in answers] == ["SUCCEEDED"] * len(names)
+    # Synced once more, nothing has changed and nothing is uploaded.
+    assert "upload:" not in served.aws("s3", "sync", str(tmp_path), f"s3://{BUCKET}/requirements/")
+
+
+def test_a_layer_fetched_by_its_version_is_imported(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("cryptography == 44.0.0\n")
+    name = f"fetched-{uuid.uuid4().hex[:8]}"
+    key = f"requirements/x86_64/python3.12/{name}/"
+    served.aws("s3", "cp", str(tmp_path / "requirements.txt"), f"s3://{BUCKET}/{key}")
+    [layer] = manifest(served, f"{key}manifest.json")["layers"]
+    described = json.loads(
+        served.aws(
+            "lambda", "get-layer-version", "--layer-name", layer["layer_name"], "--version-number", "1"
+        )
+    )
+    assert described["LayerVersionArn"] == layer["layer_version_arn"]
+    assert described["Content"]["CodeSha256"] == layer["code_sha256"]
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(described["Content"]["Location"]) as response:
+        content = response.read()
+    files = import_from(content, "python3.12", ["cryptography.hazmat.bindings._rust"], tmp_path / "opt")
+    assert "x86_64-linux-gnu.so" in files["cryptography.hazmat.bindings._rust"] or ".abi3.so" in str(files)
+
+
+def test_a_mistake_is_told_where_it_is_served(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("idna == 999\n")
+    name = f"wrong-{uuid.uuid4().hex[:8]}"
+    served.aws(
+        "s3",
+        "cp",
+        str(tmp_path / "requirements.txt"),
+        f"s3://{BUCKET}/requirements/arm64/{name}/requirements.txt",
+    )
+    line = eventually(lambda: [line for line in served.lines if name in line])[0]
+    assert "RESOLUTION_FAILED" in line
+    assert "999" in line
+
+
+def test_it_listens_on_the_loopback_only(served: Served) -> None:
+    port = int(served.endpoint.rsplit(":", 1)[1])
+    addresses = {
+        info[4][0]
+        for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        if not str(info[4][0]).startswith("127.")
+    }
+    if not addresses:
+        pytest.skip("this machine has no other address")
+    for address in addresses:
+        with socket.socket() as client, pytest.raises(OSError):
+            client.settimeout(2)
+            client.connect((str(address), port))
+
+
+def test_a_port_in_use_is_one_clear_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = paste(f"{sys.executable} -m local up --port {port}")
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"Port {port} is in use by another program"
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are counted in /proc")
+def test_nothing_is_left_when_it_is_stopped_in_the_middle_of_work(tmp_path: Path) -> None:
+    environment = {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "local", "up", "--port", "0"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=SHELL | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.startswith("Answers:"):
+                break
+        [upload] = [line for line in lines if "s3 cp examples/" in line]
+        assert paste(upload).returncode == 0
+        family = eventually(lambda: (found := children(process.pid)) and len(found) > 2 and found)
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(30) == 0
+    eventually(lambda: not [pid for pid in family if alive(pid)], 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process started, and those that they started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        if int(re.split(r"\) ", text)[-1].split()[1]) == parent:
+            found += [int(stat.parent.name), *children(int(stat.parent.name))]
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
