@@ -87,7 +87,7 @@ def run(console: Console, runtime: str | None = None, rounds: int = 5) -> int:
         for tree in trees:
             freeze(tree.site)
         with console.status("Importing …"):
-            print_times(console, measure(trees, compiler, rounds), target, rounds)
+            print_times(console, measure(trees, compiler, rounds), rounds)
             print_compiled(console, trees, compiler)
         thaw(folder)
     return 0
@@ -141,16 +141,11 @@ def pips(folder: Path, compiler: Compiler) -> Tree:
     subprocess.run(
         [uv, "venv", "--quiet", "--seed", "--python", compiler.interpreter.path, environment], check=True
     )
-    command = [
-        environment / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
-    command += ["--only-binary", ":all:", "--target", site, "--requirement", folder / "pins.txt"]
-    subprocess.run(command, check=True)
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    wanted = ["--only-binary", ":all:", "--target", str(site), "--requirement", str(folder / "pins.txt")]
+    result = subprocess.run([*pip, *wanted], stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise SystemExit(f"pip could not install what the layer has:\n{result.stderr}")
     return Tree("pip's", site)
 
 
@@ -196,10 +191,8 @@ def measure(
     return times
 
 
-def print_times(
-    console: Console, times: dict[tuple[str, ...], dict[str, list[float]]], target: Target, rounds: int
-) -> None:
-    table = Table(title=f"Import from a read-only layer, {target}, by its bytecode; medians of {rounds}")
+def print_times(console: Console, times: dict[tuple[str, ...], dict[str, list[float]]], rounds: int) -> None:
+    table = Table(title=f"Import from a read-only layer, by its bytecode (median of {rounds})")
     table.add_column("import")
     for column in ("none", "pip's", "ours", "none / ours", "pip's / ours"):
         table.add_column(column, justify="right")
@@ -217,7 +210,7 @@ def print_compiled(console: Console, trees: list[Tree], compiler: Compiler) -> N
     for tree in trees:
         compiled, modules = map(int, ask(compiler, COUNTED, tree, PACKAGES))
         console.print(
-            f"Bytecode: {tree.name}. {modules} modules of the layer imported, {compiled} of them compiled anew."
+            f"Bytecode: {tree.name}. {modules} modules of the layer imported, {compiled} of them compiled."
         )
 
 
