@@ -52,7 +52,7 @@ bench: $(VENV)/dev.stamp ## side by side with what people use today, as tables
 
 .PHONY: deploy
 deploy: .venv-sam/sam.stamp $(VENV)/run.stamp ## build and deploy the stack to your AWS account (asks the first time)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) build
+	PATH="$(CURDIR)/$(BIN):$$PATH" UV_EXCLUDE="$(CURDIR)/functions/provided.txt" $(SAM) build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$(grep -q parameter_overrides samconfig.toml || echo --guided)
 
 .PHONY: lock
