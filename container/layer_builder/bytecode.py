@@ -4,31 +4,29 @@ Lambda mounts layers read-only and our zips have fixed dates. So Python neither 
 nor takes a `.pyc` that it is to check against its source's date: every cold start would compile every module
 anew. An unchecked hash-based one (PEP 552) is taken as it is.
 
-What is compiled is kept beside the wheel in the cache, as a pack: the `.pyc` of all its modules, deflated,
-back to back, and an index at the end. With the pack there, adding bytecode to a layer is copying, as it is
-with wheels. A pack is a function of the wheel and of the compiler's identity, down to the byte. For that, a
-wheel's modules are always dealt out in the same parts, and each part has a fresh process: what Python writes
-depends a little on what the process has compiled before (whether a string was interned already shows in
-marshal's references).
+What is compiled is kept beside the wheel in the cache, as a pack: a zip of the `.pyc` of all its modules,
+from which they are copied into layers as other files are from wheels. A pack is a function of the wheel and
+of the compiler's identity, down to the byte. For that, a wheel's modules are always dealt out in the same
+parts, and each part has a fresh process: what Python writes depends a little on what the process has compiled
+before (whether a string was interned already shows in marshal's references).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import zipfile
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
-from layer_builder import files, interpreter, layout
+from layer_builder import archive, files, interpreter, layout
 from layer_builder.errors import EXIT_BUG, BuildError
 from layer_builder.layout import Entry
 from layer_builder.limits import MAX_UNZIPPED_BYTES
@@ -50,7 +48,9 @@ _PART_BYTES = 4_000_000  # of sources: most of a second's work, to which startin
 _TIME_LIMIT = 120.0  # seconds, for a part
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _OPTIONS = ("-I", "-S", "-B", "-W", "ignore", "-X", "utf8")
-_LENGTH_BYTES = 8
+_LENGTH_BYTES = 8  # at the end of what the worker writes
+_RECORD_NAME = "modules.json"
+_NAME_LENGTHS = 26  # where a local header has the lengths of name and extra field, before these
 # Where Lambda mounts layers (AWS Lambda Developer Guide, "Managing Lambda dependencies with layers").
 _MOUNT = "/opt"
 
@@ -219,7 +219,7 @@ def _cache_folders(paths: Iterable[str]) -> set[str]:
 
 
 class _Row(NamedTuple):
-    """A compiled module in a pack: which source in the layer it is of, and how its bytes lie in the pack."""
+    """A compiled module: which source in the layer it is of, and how its bytes lie in the pack."""
 
     source: str
     source_crc: int
@@ -232,25 +232,37 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pack:
-    """The bytecode of one wheel; `wheel` is that wheel, with the pack for its file."""
+    """The bytecode of one wheel, in a zip."""
 
     wheel: Wheel
+    file: Path
     rows: tuple[_Row, ...]
     not_compiled: int
 
     def entries(self, layer: Mapping[str, Entry], target: Target) -> Iterator[Entry]:
         """Give the entries of the modules that the layer has from this wheel, not from another one."""
-        suffix = ".cpython-{}{}.pyc".format(*target.runtime.version)
+        pick = replace(self.wheel.pick, filename=self.file.name)
+        zipped = replace(self.wheel, pick=pick, file=self.file, scripts=(), members=())
         for row in self.rows:
             source = layer.get(row.source)
             if source is None or source.wheel.pick != self.wheel.pick:
                 continue
             if (source.crc, source.size) != (row.source_crc, row.source_size):
                 continue
-            folder, _, name = row.source.rpartition("/")
-            path = f"{folder}/__pycache__/{name.removesuffix('.py')}{suffix}"
-            member = Member(path, False, zipfile.ZIP_DEFLATED, row.crc, row.compressed, row.size, row.offset)
-            yield Entry(path, False, self.wheel, member)
+            path = _cached(row.source, target)
+            within = path.removeprefix(f"{target.site_packages}/")
+            member = Member(
+                within, False, zipfile.ZIP_DEFLATED, row.crc, row.compressed, row.size, row.offset
+            )
+            yield Entry(path, False, zipped, member)
+
+
+def _cached(source: str, target: Target) -> str:
+    """Say where import looks for a module's bytecode."""
+    folder, _, name = source.rpartition("/")
+    return "{}/__pycache__/{}.cpython-{}{}.pyc".format(
+        folder, name.removesuffix(".py"), *target.runtime.version
+    )
 
 
 def _packs(
@@ -265,13 +277,13 @@ def _packs(
     with _Crew(compiler, workers, time_limit) as crew:
         parts = {wheel.file: crew.start(wheel, target) for wheel in wheels if wheel.file not in known}
         for wheel in wheels:
-            yield known.get(wheel.file) or _join(wheel, places[wheel.file], parts[wheel.file])
+            yield known.get(wheel.file) or _join(wheel, places[wheel.file], parts[wheel.file], target)
 
 
 def _place(wheel: Wheel, compiler: Compiler) -> Path:
-    """Name the file of a wheel's pack after all that is in it."""
+    """Name the file of a wheel's pack, in a folder that is named after all that the pack depends on."""
     key = hashlib.sha256(f"{compiler.identity} {wheel.pick.sha256}".encode()).hexdigest()
-    return wheel.file.with_name(f"bytecode-{key[:32]}.pack")
+    return wheel.file.parent / f"bytecode-{key[:32]}" / f"{wheel.file.stem}.zip"
 
 
 class _Module(NamedTuple):
@@ -283,15 +295,13 @@ class _Module(NamedTuple):
 
 def _modules(wheel: Wheel, target: Target) -> Iterator[_Module]:
     """Choose what to compile, sorted by path: what can be imported, no data, scripts or headers."""
-    data = wheel.dist_info.removesuffix(".dist-info") + ".data/"
     for entry in layout.entries(wheel, target):
-        folder, _, name = entry.path.rpartition("/")
+        *folders, name = entry.path.split("/")
         member = entry.member
-        if member is None or not name.endswith(".py") or name == ".py" or "__pycache__" in folder.split("/"):
+        if member is None or not name.endswith(".py") or name == ".py" or "__pycache__" in folders:
             continue
-        if member.path.startswith(data) and not member.path.startswith(
-            (f"{data}purelib/", f"{data}platlib/")
-        ):
+        top, _, rest = member.path.partition("/")
+        if top.endswith(".data") and not rest.startswith(("purelib/", "platlib/")):
             continue
         if member.method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
             yield _Module(entry.path, member)
@@ -315,7 +325,7 @@ class _Part(NamedTuple):
     """Some modules of a wheel, and the file with their bytecode once that is done."""
 
     modules: list[_Module]
-    output: Future[BinaryIO]
+    output: Future[Path]
 
 
 class _Crew:
@@ -327,7 +337,7 @@ class _Crew:
         self._interpreter = compiler.interpreter
         self._time_limit = time_limit
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="bytecode")
-        self._outputs = ExitStack()
+        self._folder = tempfile.TemporaryDirectory(prefix="layer-builder-")
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
@@ -340,7 +350,7 @@ class _Crew:
         for process in tuple(self._running):
             process.kill()
         self._pool.shutdown()
-        self._outputs.close()
+        self._folder.cleanup()
 
     def start(self, wheel: Wheel, target: Target) -> list[_Part]:
         """Have a wheel's modules compiled, part by part."""
@@ -349,21 +359,21 @@ class _Crew:
             for modules in _dealt(_modules(wheel, target))
         ]
 
-    def _compile(self, wheel: Wheel, modules: list[_Module]) -> BinaryIO:
+    def _compile(self, wheel: Wheel, modules: list[_Module]) -> Path:
         """Run one process to its end.
 
         Raises:
             BytecodeError: it crashed or took too long.
         """
-        output = tempfile.TemporaryFile(dir=wheel.file.parent)  # noqa: SIM115 (the stack closes it)
-        self._outputs.enter_context(output)
-        process = subprocess.Popen(
-            [self._interpreter.path, *_OPTIONS, _WORKER],
-            env=self._interpreter.environment,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.PIPE,
-        )
+        descriptor, name = tempfile.mkstemp(dir=self._folder.name)
+        with os.fdopen(descriptor, "wb") as output:
+            process = subprocess.Popen(
+                [self._interpreter.path, *_OPTIONS, _WORKER],
+                env=self._interpreter.environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.PIPE,
+            )
         self._running.add(process)
         try:
             if self._closed:
@@ -383,7 +393,7 @@ class _Crew:
             error = self._failed(wheel, f"failed ({said})")
             error.exit_status = EXIT_BUG  # not the modules' doing: those that do not compile are passed over
             raise error
-        return output
+        return Path(name)
 
     def _failed(self, wheel: Wheel, what: str) -> BytecodeError:
         pick, version = wheel.pick, self._interpreter.version
@@ -403,44 +413,59 @@ def _job(wheel: Wheel, modules: Iterable[_Module]) -> bytes:
     return json.dumps({"wheel": str(wheel.file), "level": _LEVEL, "modules": rows}).encode()
 
 
-def _join(wheel: Wheel, file: Path, parts: Iterable[_Part]) -> _Pack:
+def _join(wheel: Wheel, file: Path, parts: Iterable[_Part], target: Target) -> _Pack:
     """Make a wheel's pack out of its parts, as they get done, and leave it in the cache."""
-    rows: list[_Row] = []
-    not_compiled = offset = 0
-    with files.written_atomically(file) as raw:
-        stream = io.BufferedWriter(raw)
-        for modules, done in parts:
-            with done.result() as output:
-                results, end = _index(output)
-                for (path, source), result in zip(modules, results, strict=True):
-                    if result is None:
-                        not_compiled += 1
-                        continue
-                    crc, compressed, size = result
-                    rows.append(_Row(path, source.crc, source.size, crc, compressed, size, offset))
-                    offset += compressed
-                output.truncate(end)
-                output.seek(0)
-                shutil.copyfileobj(output, stream, 1 << 20)
-        index = json.dumps([not_compiled, rows], separators=(",", ":")).encode()
-        stream.write(index + len(index).to_bytes(_LENGTH_BYTES, "big"))
-        stream.flush()
-        stream.detach()
-    return _Pack(replace(wheel, file=file), tuple(rows), not_compiled)
+    entries: list[Entry] = []
+    sources: list[_Module] = []
+    not_compiled = 0
+    for modules, done in parts:
+        output = done.result()
+        part = replace(wheel, file=output)
+        offset = 0
+        for module, result in zip(modules, _results(output), strict=True):
+            if result is None:
+                not_compiled += 1
+                continue
+            path = _cached(module.path, target).removeprefix(f"{target.site_packages}/")
+            crc, compressed, size = result
+            member = Member(path, False, zipfile.ZIP_DEFLATED, crc, compressed, size, offset)
+            entries.append(Entry(path, False, part, member))
+            sources.append(module)
+            offset += compressed
+    with files.written_atomically(file) as stream:
+        length = archive.write(archive.Plan(tuple(entries), (), {}), stream).bytes
+        places = list(_places(stream))
+    rows = tuple(
+        _Row(path, source.crc, source.size, *place)
+        for (path, source), place in zip(sources, places, strict=True)
+    )
+    record = {"bytes": length, "not_compiled": not_compiled, "rows": rows}
+    files.write_atomically(file.with_name(_RECORD_NAME), json.dumps(record, separators=(",", ":")).encode())
+    return _Pack(wheel, file, rows, not_compiled)
+
+
+def _results(output: Path) -> Any:
+    """Read what a worker says of each of its modules."""
+    with output.open("rb") as stream:
+        end = stream.seek(-_LENGTH_BYTES, os.SEEK_END)
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "big")
+        stream.seek(end - length)
+        return json.loads(stream.read(length))
+
+
+def _places(stream: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
+    """Find the members of a zip: CRC-32, compressed bytes, bytes, offset of each."""
+    with zipfile.ZipFile(stream) as pack:
+        for info in pack.infolist():
+            stream.seek(info.header_offset + _NAME_LENGTHS)
+            name, extra = struct.unpack("<2H", stream.read(4))
+            yield info.CRC, info.compress_size, info.file_size, stream.tell() + name + extra
 
 
 def _load(wheel: Wheel, file: Path) -> _Pack | None:
     """Take a wheel's pack from the cache; None when it is not there, or not whole."""
-    with suppress(OSError, ValueError, TypeError, LookupError, OverflowError), file.open("rb") as stream:
-        (not_compiled, rows), end = _index(stream)
-        if end == sum(row[4] for row in rows):
-            return _Pack(replace(wheel, file=file), tuple(map(_Row._make, rows)), not_compiled)
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        record = json.loads(file.with_name(_RECORD_NAME).read_bytes())
+        if file.stat().st_size == record["bytes"]:
+            return _Pack(wheel, file, tuple(map(_Row._make, record["rows"])), record["not_compiled"])
     return None
-
-
-def _index(stream: BinaryIO) -> tuple[Any, int]:
-    """Read the index at the end of a pack, or of a part; return it and where it begins."""
-    end = stream.seek(-_LENGTH_BYTES, os.SEEK_END)
-    length = int.from_bytes(stream.read(_LENGTH_BYTES), "big")
-    begin = stream.seek(end - length)
-    return json.loads(stream.read(length)), begin

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import subprocess
+import tempfile
 import time
 import zipfile
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import archive, bytecode
+from layer_builder import archive, bytecode, prove
 from layer_builder.bytecode import Bytecode, BytecodeError, Compiler
 from layer_builder.errors import EXIT_BUG, EXIT_INPUT
 from layer_builder.interpreter import Interpreter
@@ -24,7 +25,7 @@ from layer_builder.target import RUNTIMES, Target
 from tests.unit.builder.wheel_maker import Content, load, make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from layer_builder.archive import Plan
     from layer_builder.wheel import Wheel
@@ -67,6 +68,15 @@ MODULES: dict[str, str | bytes | Content] = {
 NOT_COMPILED = ("old", "template", "indented", "null", "coding", "broken", "deep", "long")
 
 _FOUND: dict[str, Compiler | None] = {}
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing temporary outlives a test, however it goes."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert list(folder.iterdir()) == []
 
 
 def target_of(minor: str) -> Target:
@@ -127,8 +137,14 @@ def pycs(plan: Plan) -> set[str]:
     return {entry.path for entry in plan.entries if entry.path.endswith(".pyc")}
 
 
-def packs(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.rglob("*.pack")}
+def packs(folder: Path) -> dict[str, tuple[bytes, bytes]]:
+    """What the cache has of bytecode, by the name of its folder."""
+    found = {
+        file.parent.name: (file.read_bytes(), file.with_name("modules.json").read_bytes())
+        for file in folder.rglob("bytecode-*/*.zip")
+    }
+    assert len(list(folder.rglob("bytecode-*/*"))) == 2 * len(found)
+    return found
 
 
 def ask(interpreter: Interpreter, script: str, *arguments: str | Path, **more: str) -> str:
@@ -242,7 +258,7 @@ def test_the_bytes_depend_on_nothing_else(
             zipped(one.plan, file)
         outcomes.add((tuple(sorted(made.items())), *(file.read_bytes() for file in layers)))
         assert layers[0].read_bytes() == layers[1].read_bytes()
-        assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in folder.rglob("*.pack"))
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in folder.rglob("bytecode-*/*"))
     assert len(outcomes) == 1
 
 
@@ -499,18 +515,51 @@ def test_other_compiler_other_pack(tmp_path: Path, any_minor: str, monkeypatch: 
 def test_damaged_packs_are_made_anew(tmp_path: Path, any_minor: str) -> None:
     wheel = wheel_of(tmp_path, {"one.py": "x = 1\n", "two.py": "x =\n"})
     first = compiled([wheel], any_minor)
-    (file,) = tmp_path.rglob("*.pack")
-    good = file.read_bytes()
-    damaged = [good[:length] for length in range(len(good))]
-    damaged += [good[1:], good + b"\0", b"\xff" * len(good), b"[]" + (2).to_bytes(8, "big")]
-    loaded = []
-    for content in damaged:
+    good = packs(tmp_path)
+    (pack,) = tmp_path.rglob("bytecode-*/*.zip")
+    record = pack.with_name("modules.json")
+    nonsense = (b"", b"[]", b"{}", b"null", b"\xff", b'{"bytes": %d}' % pack.stat().st_size)
+    damages = [(record, content) for content in nonsense]
+    damages += [(record, record.read_bytes()[:length]) for length in range(0, record.stat().st_size, 7)]
+    damages += [(pack, pack.read_bytes()[:length]) for length in range(0, pack.stat().st_size, 7)]
+    damages += [(pack, pack.read_bytes() + b"\0")]
+    for file, content in damages:
+        before = file.read_bytes()
         file.write_bytes(content)
-        loaded.append(bytecode._load(wheel, file))
-    assert loaded == [None] * len(damaged)
-    file.write_bytes(good[:-20])
-    assert compiled([wheel], any_minor) == first
-    assert file.read_bytes() == good
+        assert bytecode._load(wheel, pack) is None
+        file.write_bytes(before)
+    for file in (pack, record):
+        file.write_bytes(file.read_bytes()[:-20])
+        assert compiled([wheel], any_minor) == first
+        assert packs(tmp_path) == good
+    for file in (pack, record):
+        file.unlink()
+        assert compiled([wheel], any_minor) == first
+        assert packs(tmp_path) == good
+
+
+def test_a_pack_is_a_zip_that_anyone_can_read(tmp_path: Path, any_minor: str) -> None:
+    wheel = wheel_of(tmp_path, MODULES)
+    result = compiled([wheel], any_minor)
+    (file,) = tmp_path.rglob("bytecode-*/*.zip")
+    pack, layer = zipfile.ZipFile(file), zipped(result.plan, tmp_path / "layer.zip")
+    assert pack.testzip() is None
+    site = target_of(any_minor).site_packages
+    assert {f"{site}/{path}" for path in pack.namelist()} == pycs(result.plan)
+    for entry in result.plan.entries:
+        if entry.path in pycs(result.plan):
+            assert entry.member is not None
+            assert entry.wheel.read(entry.member.path) == layer.read(entry.path)
+
+
+def test_the_proof_sees_the_wheels_native_files_all_the_same(tmp_path: Path, any_minor: str) -> None:
+    library = Path("/proc/self/exe").resolve().read_bytes()
+    files = {"pkg/native.so": library, "pkg/__init__.py": "x = 1\n", "zzz.py": "x = 1\n"}
+    wheel = wheel_of(tmp_path, files)
+    plan = compiled([wheel], any_minor).plan
+    assert [file.path for file in prove.native_files(plan)] == [
+        f"{target_of(any_minor).site_packages}/pkg/native.so"
+    ]
 
 
 def test_several_builders_at_once(tmp_path: Path, any_minor: str) -> None:
