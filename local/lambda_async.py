@@ -21,14 +21,15 @@ RETRY_DELAYS: Final = (0.2, 0.4)
 """Seconds before the second and the third try. AWS waits one and two minutes."""
 
 SendMessage = Callable[[str, str, Mapping[str, str]], None]
-"""Takes a queue's ARN, a body and string attributes."""
+"""Takes the ARN of a queue or a function, a body and string attributes."""
 
 
 @dataclass(frozen=True)
 class FailureHandling:
     """A function's EventInvokeConfig and DeadLetterConfig, as far as they are followed here.
 
-    ``retries`` is 0 to 2; ``destination`` and ``dead_letters`` are ARNs of SQS queues or None.
+    ``retries`` is 0 to 2; ``destination`` is the ARN of an SQS queue or a function, ``dead_letters`` that
+    of a queue, or None.
     """
 
     retries: int = 2

@@ -86,6 +86,8 @@ def shaped(value: Any, shape: Shape) -> Any:
         return [shaped(item, shape.member) for item in value]
     if shape.type_name in ("integer", "long"):
         return int(value)
+    if shape.type_name in ("double", "float"):
+        return float(value)
     if shape.type_name == "boolean":
         return value if isinstance(value, bool) else str(value).lower() == "true"
     if shape.type_name == "string":
@@ -262,10 +264,10 @@ def make_permission(properties: Properties, logical_id: str, stack: Stack) -> Ma
 
 
 def make_event_invoke_config(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::Lambda::EventInvokeConfig; of its destinations only a queue on failure is served here."""
+    """AWS::Lambda::EventInvokeConfig; a queue or a function on failure is served here, nothing else."""
     destinations = properties.left.get("DestinationConfig", {})
     for when, target in destinations.items():
-        if when != "OnFailure" or not target["Destination"].startswith("arn:aws:sqs:"):
+        if when != "OnFailure" or not target["Destination"].startswith(("arn:aws:sqs:", "arn:aws:lambda:")):
             raise TemplateError(f"the destination {when} {target['Destination']} is not served here")
     if properties.left.get("Qualifier") != "$LATEST":
         raise TemplateError("only $LATEST can be configured here")
@@ -375,14 +377,49 @@ def make_job_definition(properties: Properties, logical_id: str, stack: Stack) -
     return Made(definition["jobDefinitionArn"])
 
 
+def make_alarm(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::CloudWatch::Alarm. It is there, but nothing measures here, so it never goes off."""
+    name = properties.take("AlarmName") or stack.physical_name(logical_id)
+    stack.call("cloudwatch", "PutMetricAlarm", AlarmName=name, **properties.take_all())
+    return Made(name, {"Arn": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:{name}"})
+
+
+def make_rule(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::Events::Rule on the default bus."""
+    name = properties.take("Name") or stack.physical_name(logical_id)
+    pattern, targets = json.dumps(properties.take("EventPattern")), properties.take("Targets", [])
+    rule = stack.call("events", "PutRule", Name=name, EventPattern=pattern, **properties.take_all())
+    stack.call("events", "PutTargets", Rule=name, Targets=targets)
+    return Made(name, {"Arn": rule["RuleArn"]})
+
+
+def make_topic(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::SNS::Topic. No mail leaves this machine."""
+    name = properties.take("TopicName") or stack.physical_name(logical_id)
+    arn = stack.call("sns", "CreateTopic", Name=name)["TopicArn"]
+    for subscription in properties.take("Subscription", []):
+        stack.call("sns", "Subscribe", TopicArn=arn, **subscription)
+    return Made(arn, {"TopicArn": arn, "TopicName": name})
+
+
+def make_topic_policy(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::SNS::TopicPolicy."""
+    policy = json.dumps(properties.take("PolicyDocument"))
+    for arn in properties.take("Topics"):
+        stack.call("sns", "SetTopicAttributes", TopicArn=arn, AttributeName="Policy", AttributeValue=policy)
+    return Made(stack.physical_name(logical_id))
+
+
 Maker = Callable[[Properties, str, Stack], Made]
 
 MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Batch::ComputeEnvironment": make_compute_environment,
     "AWS::Batch::JobDefinition": make_job_definition,
     "AWS::Batch::JobQueue": make_job_queue,
+    "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::EC2::SecurityGroup": make_security_group,
     "AWS::ECR::Repository": make_repository,
+    "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::Lambda::EventInvokeConfig": make_event_invoke_config,
     "AWS::Lambda::Function": make_function,
@@ -390,6 +427,8 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Logs::LogGroup": make_log_group,
     "AWS::S3::Bucket": make_bucket,
     "AWS::S3::BucketPolicy": make_bucket_policy,
+    "AWS::SNS::Topic": make_topic,
+    "AWS::SNS::TopicPolicy": make_topic_policy,
     "AWS::SQS::Queue": make_queue,
     "AWS::StepFunctions::StateMachine": make_state_machine,
 }

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import socket
@@ -34,6 +35,7 @@ from local.environment import FOR_THE_BUILDER, child_environment
 from local.gaps import Replacements
 from local.gaps.awslambda import LambdaService
 from local.gaps.batch import BatchService
+from local.gaps.events import EventsService
 from local.gaps.s3 import S3Service
 from local.gaps.stepfunctions import StepFunctionsService
 from local.lambda_async import AsyncInvocations
@@ -62,17 +64,23 @@ class EmbeddedAws:
         port: Where to listen; 0 takes a free one.
         images: Entry points of images by their names, beside the builder's own.
         cores: How many jobs, and workers of a function, run at once; default: what this machine has.
+        reached_at: Where handlers and builders find it, when something listens between.
     """
 
     _one_at_a_time = threading.Lock()
 
     def __init__(
-        self, port: int = 0, images: Mapping[str, Sequence[str]] | None = None, cores: int | None = None
+        self,
+        port: int = 0,
+        images: Mapping[str, Sequence[str]] | None = None,
+        cores: int | None = None,
+        reached_at: str | None = None,
     ) -> None:
         builder = Path(sys.executable).with_name("layer-builder")
         self._port = port
         self._images = {f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/*": [str(builder)], **(images or {})}
         self._cores = cores or machine_cores()
+        self._reached_at = reached_at
         self._undo = ExitStack()
         self.endpoint = ""
 
@@ -101,14 +109,15 @@ class EmbeddedAws:
             undo.callback(self._one_at_a_time.release)
             server = _Server(self._port, self._answer)
             self.endpoint = f"http://{HOST}:{server.port}"
+            reached_at = self._reached_at or self.endpoint
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="layerdrop-local-")))
             replacements = Replacements()
             self.clients = Clients(self.endpoint)
-            self._workers = Workers(child_environment(self.endpoint), self._write_log)
+            self._workers = Workers(child_environment(reached_at), self._write_log)
             asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
             self._lambda = LambdaService(folder, self._workers, asynchronous, max(2, self._cores))
             objects = S3Service(self._lambda.send)
-            environment = child_environment(self.endpoint, FOR_THE_BUILDER)
+            environment = child_environment(reached_at, FOR_THE_BUILDER)
             batch = BatchService(self._images, environment, Slots(self._cores))
             step_functions = StepFunctionsService(self.clients)
 
@@ -127,6 +136,7 @@ class EmbeddedAws:
             objects.install(replacements)
             batch.install(replacements)
             step_functions.install(replacements)
+            EventsService(self._lambda.send).install(replacements)
             server.start()
             self._undo = undo.pop_all()
 
@@ -197,6 +207,10 @@ class EmbeddedAws:
         backend.put_log_events(group, stream, [{"timestamp": int(time.time() * 1000), "message": line}])
 
     def _send_message(self, queue: str, body: str, attributes: Mapping[str, str]) -> None:
+        if ":lambda:" in queue:  # an on-failure destination can be a function, too
+            function = lambda_backends[ACCOUNT_ID][REGION].get_function(queue)
+            self._lambda.send(function, json.loads(body))
+            return
         sqs = self.clients.get("sqs")
         url = sqs.get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
         texts = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
@@ -32,9 +37,55 @@ def step_functions_client() -> SFNClient:
     return boto3.client("stepfunctions", config=_CONFIG)
 
 
+def events_client() -> EventBridgeClient:
+    """EventBridge."""
+    return boto3.client("events", config=_CONFIG)
+
+
 def lambda_client() -> LambdaClient:
-    """Lambda, with the patience that publishing 250 MB takes: asked twice, it would publish twice."""
-    return boto3.client("lambda", config=_CONFIG.merge(Config(read_timeout=170)))
+    """Lambda, for calls that may be made again without harm."""
+    return boto3.client("lambda", config=_CONFIG)
+
+
+def publishing_client() -> LambdaClient:
+    """Lambda, for PublishLayerVersion: asked twice, it publishes twice.
+
+    So it is never asked again on its own account, and has the patience that unpacking 250 MB takes.
+    """
+    retries: dict[str, object] = {"total_max_attempts": 1}
+    config = Config(retries=retries, connect_timeout=3, read_timeout=170)  # type: ignore[arg-type]
+    return boto3.client("lambda", config=config)
+
+
+class TryLaterError(Exception):
+    """Nothing is wrong, it is just not the time: the state machine knows this name and has long patience."""
+
+
+# Each service has its own names for "too much at once".
+_BUSY = (
+    "TooManyRequestsException",
+    "ThrottlingException",
+    "Throttling",
+    "ThrottledException",
+    "RequestLimitExceeded",
+    "TooManyUpdates",
+    "SlowDown",
+)
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Leave to the state machine, which waits for longer than a function may, what AWS throttles.
+
+    Raises:
+        TryLaterError: instead of such an error.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) not in _BUSY:
+            raise
+        raise TryLaterError(str(error)) from error
 
 
 def error_code(error: Exception) -> str:

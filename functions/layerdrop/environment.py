@@ -27,8 +27,11 @@ class StartBuildEnvironment:
 
 @dataclass(frozen=True)
 class PlanBuildEnvironment:
-    """What PlanBuild is told: where each architecture is built, and the runtime that needs no naming."""
+    """What PlanBuild is told: the bucket with the claims, where each architecture is built, and the runtime
+    that needs no naming.
+    """
 
+    bucket: str
     default_runtime: Runtime
     workshops: Mapping[Architecture, Workshop]
 
@@ -39,6 +42,7 @@ class PlanBuildEnvironment:
         if default_runtime not in RUNTIMES:
             raise ValueError(f"DEFAULT_RUNTIME is {default_runtime!r}, which is none of {RUNTIMES}")
         return cls(
+            environ["BUCKET_NAME"],
             default_runtime,
             {
                 architecture: Workshop(
@@ -52,14 +56,18 @@ class PlanBuildEnvironment:
 
 @dataclass(frozen=True)
 class PublishLayerEnvironment:
-    """What PublishLayer is told: the only bucket it takes zips from."""
+    """What PublishLayer is told: the only bucket it takes zips from, and how many versions to keep.
+
+    `keep_versions` 0 keeps all.
+    """
 
     bucket: str
+    keep_versions: int
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Raises KeyError when a variable is missing."""
-        return cls(environ["BUCKET_NAME"])
+        """Raises KeyError when a variable is missing, ValueError when a number is none."""
+        return cls(environ["BUCKET_NAME"], int(environ["KEEP_VERSIONS"]))
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,10 @@ class WriteManifestEnvironment:
         return cls(
             environ["BUCKET_NAME"],
             LogGroups(
+                start=environ["START_LOG_GROUP"],
                 plan=environ["PLAN_LOG_GROUP"],
                 build=environ["BUILD_LOG_GROUP"],
                 publish=environ["PUBLISH_LOG_GROUP"],
+                write=environ["AWS_LAMBDA_LOG_GROUP_NAME"],
             ),
         )

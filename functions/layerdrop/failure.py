@@ -25,9 +25,11 @@ _KILLED = 137
 class LogGroups:
     """Where each part writes its log."""
 
+    start: str
     plan: str
     build: str
     publish: str
+    write: str
 
 
 def plan_problem(error: Mapping[str, str], logs: LogGroups) -> Problem:

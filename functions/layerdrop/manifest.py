@@ -88,7 +88,7 @@ class Manifest:
 
     status: Status
     build_input: BuildInput
-    execution: Execution
+    execution: Execution | None
     finished: str | None = None
     outcomes: Sequence[Outcome] = field(default=())
     problem: Problem | None = None
@@ -114,7 +114,9 @@ class Manifest:
                 "arn": self.execution.arn,
                 "started": self.execution.started,
                 "finished": self.finished,
-            },
+            }
+            if self.execution
+            else None,
             "layers": [outcome.to_json() for outcome in self.outcomes],
             "error": self.problem.to_json() if self.problem else None,
         }
@@ -127,24 +129,36 @@ def building(build_input: BuildInput, execution: Execution) -> Manifest:
 
 def finished(
     build_input: BuildInput,
-    execution: Execution,
+    execution: Execution | None,
     at: str,
     outcomes: Sequence[Outcome] = (),
     problem: Problem | None = None,
 ) -> Manifest:
-    """The manifest of a build that ended at a time (ISO 8601): it succeeded if no target failed."""
+    """The manifest of a build that ended at a time (ISO 8601): it succeeded if no target failed.
+
+    Without an execution it never began.
+    """
     first = problem or next((outcome.problem for outcome in outcomes if outcome.problem), None)
     status = Status.FAILED if first else Status.SUCCEEDED
     return Manifest(status, build_input, execution, at, tuple(outcomes), first)
 
 
-def input_of(text: str) -> Mapping[str, Any]:
-    """The `input` of a manifest in the bucket, empty when it is none of ours: users may write there."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(document, dict) or not isinstance(document.get("input"), dict):
-        return {}
-    found: dict[str, Any] = document["input"]
-    return found
+@dataclass(frozen=True)
+class Found:
+    """What lies in the place of a manifest; users may write there, so anything may be missing."""
+
+    document: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read a manifest out of the bucket; what is none is an empty one."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        return cls(document if isinstance(document, dict) else {})
+
+    def written_for(self, key: str) -> Mapping[str, Any]:
+        """Its `input`; empty if that is another key's, as when it was copied here along with its folder."""
+        found = self.document.get("input")
+        return found if isinstance(found, dict) and found.get("key") == key else {}

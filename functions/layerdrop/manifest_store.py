@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from layerdrop.aws import error_code
+from layerdrop.conditional_write import ATTEMPTS, write_if_unchanged
 from layerdrop.input_key import manifest_key
-from layerdrop.manifest import Manifest, input_of
+from layerdrop.input_versions import InputVersions, Place
+from layerdrop.manifest import Found, Manifest, Status
 from layerdrop.sequencer import is_newer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from mypy_boto3_s3 import S3Client
 
-# A conditional write fails when someone else wrote in between, as two uploads at once may.
-_ATTEMPTS = 10
-# 412: the condition does not hold; 409: another write is under way; 404: If-Match finds no object:
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-_LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404")
+    from layerdrop.build_input import BuildInput
+
 _MAX_BYTES = 64 * 1024 * 1024
+
+
+class Put(Enum):
+    """What became of a manifest."""
+
+    WRITTEN = auto()
+    SUPERSEDED = auto()
+    """The place belongs to a newer upload."""
+    ANSWERED = auto()
+    """The same upload has an answer already, which stays."""
 
 
 @dataclass(frozen=True)
@@ -28,58 +40,50 @@ class ManifestStore:
     """Writes manifests beside their inputs, never over that of a newer upload."""
 
     s3: S3Client
+    versions: InputVersions
 
-    def put(self, manifest: Manifest) -> bool:
-        """Write it, unless the manifest that lies there belongs to a newer upload of the same key.
+    def put(self, manifest: Manifest, unless: Collection[Status] = ()) -> Put:
+        """Write it, unless there is a newer upload of the same key.
 
-        Returns:
-            Whether it was written.
+        Args:
+            manifest: The manifest.
+            unless: If the same upload's manifest says one of these, it stays.
 
         Raises:
             RuntimeError: others kept writing at the same time.
         """
         build_input = manifest.build_input
         key = manifest_key(build_input.key)
-        for _ in range(_ATTEMPTS):
-            etag, sequencer = self._current(build_input.bucket, key, build_input.key)
-            if sequencer is not None and is_newer(sequencer, than=build_input.sequencer):
-                return False
-            try:
-                self._put_if_unchanged(build_input.bucket, key, etag, manifest.to_bytes())
-            except ClientError as error:
-                if error_code(error) not in _LOST_RACE:
-                    raise
-            else:
-                return True
-        raise RuntimeError(f"the manifest {key} changed at each of {_ATTEMPTS} attempts to write it")
+        for _ in range(ATTEMPTS):
+            etag, found = self._read(build_input.bucket, key)
+            if self._is_superseded(build_input, found):
+                return Put.SUPERSEDED
+            written_for = found.written_for(build_input.key)
+            same = written_for.get("version_id") == build_input.version_id
+            if same and found.document.get("status") in unless:
+                return Put.ANSWERED
+            if write_if_unchanged(self.s3, build_input.bucket, key, etag, manifest.to_bytes()):
+                return Put.WRITTEN
+        raise RuntimeError(f"the manifest {key} changed at each of {ATTEMPTS} attempts to write it")
 
-    def _current(self, bucket: str, key: str, input_key: str) -> tuple[str | None, str | None]:
-        """ETag of what lies there, and the sequencer of the upload of that input that wrote it."""
+    def find(self, build_input: BuildInput) -> Mapping[str, Any]:
+        """What lies in the manifest's place; empty if it is no manifest."""
+        return self._read(build_input.bucket, manifest_key(build_input.key))[1].document
+
+    def _is_superseded(self, build_input: BuildInput, found: Found) -> bool:
+        """By the manifest of a newer upload; or by the upload itself, for a manifest can be deleted."""
+        sequencer = found.written_for(build_input.key).get("sequencer")
+        if isinstance(sequencer, str) and is_newer(sequencer, than=build_input.sequencer):
+            return True
+        return self.versions.place(build_input) is Place.OLDER
+
+    def _read(self, bucket: str, key: str) -> tuple[str | None, Found]:
+        """ETag of what lies there, and what it is."""
         try:
             response = self.s3.get_object(Bucket=bucket, Key=key)
         except ClientError as error:
             if error_code(error) != "NoSuchKey":
                 raise
-            return None, None
+            return None, Found({})
         with response["Body"] as body:
-            text = body.read(_MAX_BYTES).decode("utf-8", errors="replace")
-        written_for = input_of(text)
-        sequencer = written_for.get("sequencer")
-        # A manifest that was copied here along with its folder says nothing of this key's order.
-        if written_for.get("key") != input_key or not isinstance(sequencer, str):
-            sequencer = None
-        return response["ETag"], sequencer
-
-    def _put_if_unchanged(self, bucket: str, key: str, etag: str | None, body: bytes) -> None:
-        if etag is None:
-            self.s3.put_object(
-                Bucket=bucket,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                IfNoneMatch="*",
-            )
-        else:
-            self.s3.put_object(
-                Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfMatch=etag
-            )
+            return response["ETag"], Found.read(body.read(_MAX_BYTES).decode("utf-8", errors="replace"))

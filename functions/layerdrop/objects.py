@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from layerdrop.aws import error_code
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.input_versions import input_gone
 from layerdrop.report import Report
 
 if TYPE_CHECKING:
@@ -44,12 +45,7 @@ class RequirementsReader:
         except ClientError as error:
             if error_code(error) not in _GONE:
                 raise
-            raise BuildError(
-                ErrorCode.INPUT_NOT_FOUND,
-                f'The uploaded version of "{build_input.key}" was deleted before it was read.',
-                "Upload the file again.",
-                {"version_id": build_input.version_id},
-            ) from error
+            raise input_gone(build_input) from error
         with response["Body"] as body:
             content = body.read(MAX_REQUIREMENTS_BYTES + 1)
         if len(content) > MAX_REQUIREMENTS_BYTES:
@@ -60,6 +56,21 @@ class RequirementsReader:
                 {"bytes": response["ContentLength"]},
             )
         return _text(build_input.key, content)
+
+    def current(self, bucket: str, key: str) -> str | None:
+        """The text of a file as it is now, or None when there is none.
+
+        Raises:
+            BuildError: REQUIREMENTS_INVALID, when it is no text.
+        """
+        try:
+            response = self.s3.get_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error_code(error) not in _GONE:
+                raise
+            return None
+        with response["Body"] as body:
+            return _text(key, body.read(MAX_REQUIREMENTS_BYTES + 1))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,19 @@ def plan(
     Raises:
         BuildError: SETTINGS_INVALID, when path and settings name different runtimes.
     """
+    workshop = workshops[key.architecture]
+    return tuple(
+        _target(build_input, execution, key.architecture, runtime, name, settings, workshop)
+        for runtime, name in layer_names(key, settings, default_runtime).items()
+    )
+
+
+def layer_names(key: InputKey, settings: Settings, default_runtime: Runtime) -> dict[Runtime, str]:
+    """The names of the layers that a file asks for, by runtime.
+
+    Raises:
+        BuildError: SETTINGS_INVALID, when path and settings name different runtimes.
+    """
     if key.runtime and settings.runtimes and settings.runtimes != (key.runtime,):
         raise BuildError(
             ErrorCode.SETTINGS_INVALID,
@@ -45,13 +58,9 @@ def plan(
             "Name runtimes in one place only: in the path for one, in the settings for several.",
             {"setting": "runtimes"},
         )
-    runtimes = settings.runtimes or (key.runtime or default_runtime,)
     base = settings.name or base_name(key)
-    workshop = workshops[key.architecture]
-    return tuple(
-        _target(build_input, execution, key.architecture, runtime, base, settings, workshop)
-        for runtime in runtimes
-    )
+    runtimes = settings.runtimes or (key.runtime or default_runtime,)
+    return {runtime: layer_name(base, runtime, key.architecture) for runtime in runtimes}
 
 
 def _target(
@@ -59,12 +68,11 @@ def _target(
     execution: Execution,
     architecture: Architecture,
     runtime: Runtime,
-    base: str,
+    name: str,
     settings: Settings,
     workshop: Workshop,
 ) -> Target:
     identity = target_id(runtime, architecture)
-    name = layer_name(base, runtime, architecture)
     report_key = f"builds/{execution.name}/{identity}/report.json"
     # What others chose freely is tied to its option with `=`: by itself it might look like an option.
     command = [

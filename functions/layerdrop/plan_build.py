@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -10,11 +11,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from layerdrop import input_key, settings
 from layerdrop.aws import s3_client
 from layerdrop.build_input import BuildInput, Execution
+from layerdrop.claims import ClaimStore
 from layerdrop.environment import PlanBuildEnvironment
+from layerdrop.errors import BuildError
+from layerdrop.input_versions import InputVersions
 from layerdrop.manifest import building
 from layerdrop.manifest_store import ManifestStore
 from layerdrop.objects import RequirementsReader
-from layerdrop.plan import plan
+from layerdrop.plan import layer_names, plan
 from layerdrop.telemetry import logger, metrics, tracer
 
 if TYPE_CHECKING:
@@ -22,36 +26,35 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = PlanBuildEnvironment.read(os.environ)
 S3 = s3_client()
+VERSIONS = InputVersions(S3)
+MANIFESTS = ManifestStore(S3, VERSIONS)
+REQUIREMENTS = RequirementsReader(S3)
+CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Say BUILDING, read the file, and return what to build.
+    """Say BUILDING, read the file, claim the layers' names, and return what to build.
 
     Raises:
-        BuildError: the path, the file or its settings are at fault.
+        BuildError: a newer upload is there, or the path, the file or its settings are at fault.
     """
     build_input = BuildInput.from_json(event["input"])
     execution = Execution.from_json(event["execution"])
     logger.append_keys(key=build_input.key, execution=execution.name)
 
     # First of all, so that even a wrong path is answered.
-    if not ManifestStore(S3).put(building(build_input, execution)):
-        logger.info("A newer upload has its manifest here; this build goes on without")
+    MANIFESTS.put(building(build_input, execution))
     metrics.add_metric("BuildsBegun", MetricUnit.Count, 1)
+    VERSIONS.require_newest(build_input)
 
     key = input_key.parse(build_input.key)
-    text = RequirementsReader(S3).read(build_input)
-    targets = plan(
-        build_input,
-        execution,
-        key,
-        settings.parse(text),
-        ENVIRONMENT.default_runtime,
-        ENVIRONMENT.workshops,
-    )
+    wanted = settings.parse(REQUIREMENTS.read(build_input))
+    targets = plan(build_input, execution, key, wanted, ENVIRONMENT.default_runtime, ENVIRONMENT.workshops)
+    for target in targets:
+        CLAIMS.claim(target.layer_name, build_input.key, partial(_is_named, target.layer_name))
     logger.info("Build planned", targets=[target.id for target in targets])
     metrics.add_metric("LayersPlanned", MetricUnit.Count, len(targets))
     return {
@@ -60,3 +63,15 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         "manifest_key": input_key.manifest_key(build_input.key),
         "targets": [target.to_json() for target in targets],
     }
+
+
+def _is_named(layer_name: str, key: str) -> bool:
+    """Whether a requirements file is there and asks for a layer of that name, as it is now."""
+    try:
+        text = REQUIREMENTS.current(ENVIRONMENT.bucket, key)
+        if text is None:
+            return False
+        names = layer_names(input_key.parse(key), settings.parse(text), ENVIRONMENT.default_runtime)
+    except BuildError:
+        return True  # it cannot be built as it is; its owner will mend it and count on the name
+    return layer_name in names.values()

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from layerdrop.aws import lambda_client, s3_client, ssm_client
+from layerdrop.aws import lambda_client, patient, publishing_client, s3_client, ssm_client
+from layerdrop.build_input import BuildInput
+from layerdrop.claims import ClaimStore
 from layerdrop.environment import PublishLayerEnvironment
+from layerdrop.input_versions import InputVersions
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
 from layerdrop.target import Target
@@ -18,24 +21,35 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 ENVIRONMENT = PublishLayerEnvironment.read(os.environ)
-REPORTS = ReportReader(s3_client(), ENVIRONMENT.bucket)
-PUBLISHER = LayerPublisher(lambda_client(), ssm_client())
+S3 = s3_client()
+VERSIONS = InputVersions(S3)
+REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
+CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
+PUBLISHER = LayerPublisher(lambda_client(), publishing_client(), ssm_client(), ENVIRONMENT.keep_versions)
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish the layer that the target's report describes, or find the version that it already is.
 
     Raises:
-        BuildError: the report does not fit the target, or Lambda does not take the layer.
+        BuildError: the report does not fit the target, a newer upload is there, the name is another file's,
+            or Lambda does not take the layer.
+        TryLaterError: the layer is being published already, or AWS is busy.
     """
+    build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
     logger.append_keys(execution=target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
     metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
     layer = REPORTS.read(target).layer_for(target, ENVIRONMENT.bucket)
-    published = PUBLISHER.publish(target, layer)
+    seconds_left = context.get_remaining_time_in_millis() / 1000
+    holder = context.aws_request_id
+    with patient(), CLAIMS.held(target.layer_name, build_input.key, holder, seconds_left):
+        # Asked with the name in hand: whoever uploads from now on publishes after this.
+        VERSIONS.require_newest(build_input)
+        published = PUBLISHER.publish(target, layer)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)
     metrics.add_metric("LayersReused" if published.reused else "LayersPublished", MetricUnit.Count, 1)
     return published.to_json()

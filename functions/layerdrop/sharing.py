@@ -19,3 +19,8 @@ def grant(grantee: str) -> Grant:
     if grantee.startswith("o-"):
         return Grant(f"organization-{grantee}", "*", grantee)
     return Grant(f"account-{grantee}", grantee, None)
+
+
+def is_ours(statement_id: str) -> bool:
+    """Whether a statement is a grant that `grant` made, none that somebody added by hand."""
+    return statement_id.startswith(("account-", "organization-"))

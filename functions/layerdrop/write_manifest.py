@@ -8,43 +8,70 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from layerdrop.aws import s3_client
+from layerdrop.aws import events_client, s3_client, step_functions_client
 from layerdrop.build_input import BuildInput, Execution
+from layerdrop.end_event import SUPERSEDED, Bus, end_event
 from layerdrop.environment import WriteManifestEnvironment
 from layerdrop.errors import BuildError
 from layerdrop.failure import plan_problem, target_problem
+from layerdrop.input_versions import InputVersions
 from layerdrop.manifest import Manifest, Outcome, PublishedVersion, Status, finished
-from layerdrop.manifest_store import ManifestStore
+from layerdrop.manifest_store import ManifestStore, Put
 from layerdrop.objects import ReportReader
 from layerdrop.target import Target
 from layerdrop.telemetry import logger, metrics, tracer
+from layerdrop.unanswered import unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 ENVIRONMENT = WriteManifestEnvironment.read(os.environ)
 S3 = s3_client()
+STEP_FUNCTIONS = step_functions_client()
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
-MANIFESTS = ManifestStore(S3)
+MANIFESTS = ManifestStore(S3, InputVersions(S3))
+BUS = Bus(events_client())
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
-    """Write the end state of a build, unless a newer upload has its own; the status ends the execution."""
-    manifest = _manifest(event, datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"))
-    logger.append_keys(key=manifest.build_input.key, execution=manifest.execution.name)
-    written = MANIFESTS.put(manifest)
-    if not written:
-        logger.info("A newer upload has its manifest here; it stays")
+    """Write the end state of a build, unless there is a newer upload, and tell of it on the bus.
+
+    The state machine calls it as its last step, and goes by the status returned. Others call it for builds
+    that ended otherwise: see `unanswered`.
+    """
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.logs)
+    if lost is None:
+        return {"status": _answer(_manifest(event, now))}
+    for build in lost:
+        problem = build.problem
+        _answer(finished(build.build_input, build.execution, now, problem=problem), build.unless)
+    return {}
+
+
+def _answer(manifest: Manifest, unless: Collection[Status] = ()) -> str:
+    """Write and tell; return the end state."""
+    put = MANIFESTS.put(manifest, unless)
+    document = manifest.to_json()
+    status = str(manifest.status)
+    if put is Put.SUPERSEDED:
+        status = SUPERSEDED
+    elif put is Put.ANSWERED:
+        document = dict(MANIFESTS.find(manifest.build_input))
+        status = str(document.get("status"))
+    execution = manifest.execution.name if manifest.execution else None
     code = manifest.problem.code if manifest.problem else None
-    logger.info("Build ended", status=manifest.status, error=code, written=written)
-    succeeded = manifest.status is Status.SUCCEEDED
-    metrics.add_metric("BuildsSucceeded" if succeeded else "BuildsFailed", MetricUnit.Count, 1)
-    return {"status": str(manifest.status)}
+    logger.append_keys(key=manifest.build_input.key, execution=execution)
+    logger.info("Build ended", status=status, error=code, put=put.name)
+    if status != Status.BUILDING:
+        BUS.send(end_event(document, status))
+        metrics.add_metric(f"Builds{status.capitalize()}", MetricUnit.Count, 1)
+    return status
 
 
 def _manifest(event: Mapping[str, Any], now: str) -> Manifest:

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import sys
+import uuid
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,9 @@ ENVIRONMENT = {
     "X86_64_QUEUE_ARN": "arn:aws:batch:us-east-1:123456789012:job-queue/x86",
     "X86_64_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/x86:1",
     "BUILD_LOG_GROUP": "/aws/batch/layerdrop",
+    "KEEP_VERSIONS": "0",
+    "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/layerdrop/WriteManifest",
+    "START_LOG_GROUP": "/aws/lambda/layerdrop/StartBuild",
     "PLAN_LOG_GROUP": "/aws/lambda/layerdrop/PlanBuild",
     "PUBLISH_LOG_GROUP": "/aws/lambda/layerdrop/PublishLayer",
 }
@@ -153,7 +157,8 @@ def handler(account: Account, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             function_name=name,
             memory_limit_in_mb=512,
             invoked_function_arn=f"arn:aws:lambda:us-east-1:123456789012:function:{name}",
-            aws_request_id="00000000-0000-0000-0000-000000000000",
+            aws_request_id=str(uuid.uuid4()),
+            get_remaining_time_in_millis=lambda: 30000,
         )
         return json.loads(json.dumps(modules[name].handler(json.loads(json.dumps(event)), context)))
 
@@ -164,7 +169,7 @@ def a_zip(text: str) -> bytes:
     """A small zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("python/hello.py", text)
+        archive.writestr(zipfile.ZipInfo("python/hello.py"), text)  # of a fixed date
     return buffer.getvalue()
 
 

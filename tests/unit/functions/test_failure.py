@@ -11,7 +11,9 @@ from layerdrop.errors import BuildError, ErrorCode, Problem
 from layerdrop.failure import LogGroups, plan_problem, target_problem
 
 START = "Task failed to start"
-LOGS = LogGroups(plan="plan-log", build="build-log", publish="publish-log")
+LOGS = LogGroups(
+    start="start-log", plan="plan-log", build="build-log", publish="publish-log", write="write-log"
+)
 REPORTED = Problem("RESOLUTION_FAILED", "No such thing.", "Take another.", {"package": "nothing"})
 
 

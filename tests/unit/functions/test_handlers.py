@@ -64,7 +64,7 @@ def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tu
                     job = {"JobId": "1", "Container": container, "Attempts": [{"Container": container}]}
                     outcome["error"] = {"Error": "States.TaskFailed", "Cause": json.dumps(job)}
                 else:
-                    outcome["layer"] = handler("publish_layer", {"target": target})
+                    outcome["layer"] = handler("publish_layer", {"input": state["input"], "target": target})
             except BuildError as error:
                 outcome["error"] = caught(error)
             state["outcomes"].append(outcome)
@@ -233,7 +233,7 @@ def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, bui
     state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
     (target,) = state["targets"]
     build(target)
-    layer = handler("publish_layer", {"target": target})
+    layer = handler("publish_layer", {"input": state["input"], "target": target})
     account.s3.delete_object(Bucket=account.bucket, Key=target["report_key"])
     assert handler("write_manifest", {**state, "outcomes": [{"target": target, "layer": layer}]}) == {
         "status": "FAILED"
@@ -250,7 +250,9 @@ def test_an_older_build_that_ends_later_leaves_the_newer_answer(
     newer = account.upload(KEY, b"httpx", "02")
     run(account, handler, build, newer)
     result, manifest = run(account, handler, build, older)
-    assert result == {"status": "SUCCEEDED"}, "the older build itself went well"
+    assert result == {"status": "SUPERSEDED"}
+    layers = account.lambda_.list_layer_versions(LayerName="web-py313-arm64")["LayerVersions"]
+    assert [version["Version"] for version in layers] == [1], "and it published nothing"
     assert manifest["input"]["sequencer"] == "02"
     assert [version["input"]["sequencer"] for version in account.manifests()] == ["02", "02"]
 

@@ -1,13 +1,15 @@
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from botocore.stub import ANY, Stubber
+from botocore.stub import Stubber
 
+from layerdrop.aws import TryLaterError
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.publishing import LayerPublisher
 from layerdrop.report import BuiltLayer, Report
@@ -38,7 +40,7 @@ def built(build: Callable[..., Any]) -> Callable[..., BuiltLayer]:
 
 @pytest.fixture
 def publisher(account: Any) -> LayerPublisher:
-    return LayerPublisher(account.lambda_, account.ssm)
+    return LayerPublisher(account.lambda_, account.lambda_, account.ssm)
 
 
 def versions(account: Any, name: str = TARGET.layer_name) -> list[int]:
@@ -91,11 +93,50 @@ def test_any_difference_is_a_new_version(
     assert pointer(account) == second.layer_version_arn
 
 
-def test_going_back_makes_no_third_kind(account: Any, publisher: LayerPublisher, built: Any) -> None:
-    """Only the pointed and the newest version are looked at: an older one comes back as a new version."""
-    for content in ("a", "b", "a"):
-        publisher.publish(TARGET, built(content=content))
+def test_going_back_finds_the_version_that_was(account: Any, publisher: LayerPublisher, built: Any) -> None:
+    """A content is published once, and the pointer names what the newest upload wanted."""
+    for content, version in (("a", 1), ("b", 2), ("c", 3), ("a", 1), ("b", 2)):
+        assert publisher.publish(TARGET, built(content=content)).version == version
+        assert pointer(account).endswith(f":{version}")
     assert versions(account) == [1, 2, 3]
+
+
+def test_who_is_not_shared_with_any_more_gets_no_new_version(
+    account: Any, publisher: LayerPublisher, built: Any
+) -> None:
+    both = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
+    one = replace(TARGET, share_with=("111122223333",))
+    assert publisher.publish(both, built(both)).version == 1
+    assert publisher.publish(one, built(one)).version == 2
+    assert (len(statements(account, 1)), len(statements(account, 2))) == (2, 1)
+    assert publisher.publish(both, built(both)).version == 2
+    assert len(statements(account, 2)) == 2
+
+
+def test_a_grant_made_by_hand_is_nobody_s_business(
+    account: Any, publisher: LayerPublisher, built: Any
+) -> None:
+    publisher.publish(TARGET, built())
+    account.lambda_.add_layer_version_permission(
+        LayerName=TARGET.layer_name,
+        VersionNumber=1,
+        StatementId="mine",
+        Action="lambda:GetLayerVersion",
+        Principal="999988887777",
+    )
+    assert publisher.publish(TARGET, built()).reused
+
+
+def test_keeps_so_many_versions_and_whatever_is_named(account: Any, built: Any) -> None:
+    keeper = LayerPublisher(account.lambda_, account.lambda_, account.ssm, keep_versions=2)
+    shared = replace(TARGET, share_with=("111122223333",))
+    keeper.publish(shared, built(shared, content="0"))
+    for number in range(1, 6):
+        keeper.publish(TARGET, built(content=str(number)))
+    assert versions(account) == [1, 5, 6], "the shared one, and the two newest"
+    assert keeper.publish(shared, built(shared, content="0")).version == 1
+    assert pointer(account).endswith(":1")
+    assert versions(account) == [1, 6], "the one pointed to counts as the first of the two"
 
 
 def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublisher, built: Any) -> None:
@@ -119,28 +160,37 @@ def test_a_grantee_added_later_gets_the_reused_version(
     assert len(statements(account, 1)) == 1
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["another change under way", "granted meanwhile"])
 @pytest.mark.parametrize("organization", [False, True])
-def test_a_grant_that_is_there_already_is_no_error(organization: bool) -> None:
-    """Lambda refuses a statement id twice, which moto does not: so its answer is given from the API model."""
+def test_a_conflict_is_fine_if_the_grant_is_there(organization: bool, there: bool) -> None:
+    grantee = "o-a1b2c3d4e5" if organization else "111122223333"
+    sid = f"organization-{grantee}" if organization else f"account-{grantee}"
     client = boto3.client("lambda", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    where = {"LayerName": TARGET.layer_name, "VersionNumber": 7}
+
+    def policy(*sids: str) -> dict[str, str]:
+        return {"Policy": json.dumps({"Statement": [{"Sid": sid} for sid in sids]})}
+
     with Stubber(client) as stub:
+        stub.add_client_error("get_layer_version_policy", "ResourceNotFoundException", http_status_code=404)
         request = {
-            "LayerName": TARGET.layer_name,
-            "VersionNumber": 7,
-            "StatementId": ANY,
+            **where,
+            "StatementId": sid,
             "Action": "lambda:GetLayerVersion",
-            "Principal": "*" if organization else "111122223333",
+            "Principal": "*" if organization else grantee,
         }
         if organization:
-            request["OrganizationId"] = "o-a1b2c3d4e5"
+            request["OrganizationId"] = grantee
         stub.add_client_error(
             "add_layer_version_permission",
             "ResourceConflictException",
             http_status_code=409,
             expected_params=request,
         )
-        grantee = "o-a1b2c3d4e5" if organization else "111122223333"
-        LayerPublisher(client, None)._share(TARGET.layer_name, 7, [grantee])  # type: ignore[arg-type]
+        stub.add_response("get_layer_version_policy", policy(sid) if there else policy("other"), where)
+        publisher = LayerPublisher(client, client, None)  # type: ignore[arg-type]
+        with nullcontext() if there else pytest.raises(TryLaterError):
+            publisher._share(TARGET.layer_name, 7, [grantee])
         stub.assert_no_pending_responses()
 
 
@@ -154,6 +204,8 @@ class Mortal:
         attribute = getattr(self._client, name)
         if name == "exceptions":
             return attribute
+        if name == "get_paginator":
+            return lambda operation: MortalPages(getattr(self, operation))
 
         def call(**arguments: Any) -> Any:
             result = attribute(**arguments)
@@ -163,6 +215,16 @@ class Mortal:
             return result
 
         return call
+
+
+class MortalPages:
+    """All pages in one."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def paginate(self, **arguments: Any) -> list[Any]:
+        return [self._call(**arguments)]
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first version", "next version"])
@@ -178,7 +240,9 @@ def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
             publisher.publish(one, built(one, content="before"))
         layer = built(one)
         left = [call]
-        mortal = LayerPublisher(Mortal(account.lambda_, left), Mortal(account.ssm, left))  # type: ignore[arg-type]
+        mortal = LayerPublisher(
+            Mortal(account.lambda_, left), Mortal(account.lambda_, left), Mortal(account.ssm, left)
+        )  # type: ignore[arg-type]
         try:
             mortal.publish(one, layer)
         except SystemExit:
@@ -254,7 +318,7 @@ def test_only_what_stays_refused_is_called_so(
             raise ClientError({"Error": {"Code": code, "Message": said}}, "PublishLayerVersion")
 
     with pytest.raises(BuildError if refused else ClientError) as caught:
-        LayerPublisher(Refusing(), account.ssm).publish(TARGET, layer)  # type: ignore[arg-type]
+        LayerPublisher(account.lambda_, Refusing(), account.ssm).publish(TARGET, layer)  # type: ignore[arg-type]
     if isinstance(caught.value, BuildError):
         assert caught.value.problem.code == ErrorCode.PUBLISH_REFUSED
         assert said in caught.value.problem.message

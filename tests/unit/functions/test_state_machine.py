@@ -156,8 +156,8 @@ def test_substitutions_are_those_that_the_template_makes() -> None:
     assert used == set(RESOURCES["BuildLayers"]["Properties"]["DefinitionSubstitutions"])
 
 
-def test_only_succeeded_succeeds() -> None:
+def test_only_succeeded_and_superseded_succeed() -> None:
     choice = DEFINITION["States"]["DidItSucceed"]
-    (rule,) = choice["Choices"]
-    assert (rule["StringEquals"], DEFINITION["States"][rule["Next"]]["Type"]) == ("SUCCEEDED", "Succeed")
+    ends = {rule["StringEquals"]: DEFINITION["States"][rule["Next"]]["Type"] for rule in choice["Choices"]}
+    assert ends == {"SUCCEEDED": "Succeed", "SUPERSEDED": "Succeed"}
     assert DEFINITION["States"][choice["Default"]]["Type"] == "Fail"

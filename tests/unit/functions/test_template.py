@@ -64,7 +64,9 @@ def words(value: Any) -> str:
 
 def statements(role: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for policy in role["Policies"]:
-        yield from policy["PolicyDocument"]["Statement"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            # The most that a parameter can bring about.
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def grants(resources: Mapping[str, Any], role: str) -> set[tuple[str, str]]:
@@ -195,7 +197,18 @@ def test_only_one_part_publishes(resources: dict[str, Any]) -> None:
             changes = not operation.startswith(("Get", "List", "Describe", "Invoke"))
             if service in ("lambda", "ssm") and changes:
                 assert role == "PublishLayerRole", action
-            assert not operation.startswith(("Delete", "Remove")) or service == "logs", (role, action)
+            deletes = operation.startswith(("Delete", "Remove")) and service != "logs"
+            assert not deletes or (role, action) == ("PublishLayerRole", "lambda:DeleteLayerVersion")
+
+
+def test_versions_are_deleted_only_when_asked_for(resources: dict[str, Any]) -> None:
+    (policy,) = resources["PublishLayerRole"]["Properties"]["Policies"]
+    conditional = [item["Fn::If"] for item in policy["PolicyDocument"]["Statement"] if "Fn::If" in item]
+    ((condition, statement, otherwise),) = conditional
+    assert condition == "DeleteVersions"
+    assert statement["Action"] == "lambda:DeleteLayerVersion"
+    assert otherwise == {"Ref": "AWS::NoValue"}
+    assert PARAMETERS["KeepVersions"]["Default"] == 0
 
 
 def test_nothing_that_is_written_can_start_a_build(resources: dict[str, Any]) -> None:
@@ -261,12 +274,14 @@ class Reading(dict[str, str]):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any], function: str) -> None:
     variables = resources[function]["Properties"]["Environment"]["Variables"]
-    told = Reading(
-        {name: words(value) for name, value in variables.items()} | {"DEFAULT_RUNTIME": "python3.13"}
-    )
+    lambdas_own = {"AWS_LAMBDA_LOG_GROUP_NAME": "group"}
+    values = {"DEFAULT_RUNTIME": "python3.13", "KEEP_VERSIONS": "0"}
+    told = Reading({name: words(value) for name, value in variables.items()} | values | lambdas_own)
     reader: Callable[..., object] = getattr(environment, f"{function}Environment").read
     reader(told)
-    assert told.read == {name for name in variables if not name.startswith("POWERTOOLS_")}
+    assert told.read - lambdas_own.keys() == {
+        name for name in variables if not name.startswith("POWERTOOLS_")
+    }
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -296,12 +311,37 @@ def test_functions_are_of_one_make(resources: dict[str, Any], function: str) -> 
 
 
 def test_events_that_fail_for_good_are_kept(resources: dict[str, Any]) -> None:
-    (configuration,) = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
-    assert configuration["FunctionName"] == {"Ref": "StartBuild"}
-    destination = words(configuration["DestinationConfig"]["OnFailure"]["Destination"])
-    assert destination == "${UnansweredUploads.Arn}"
-    assert ("sqs:SendMessage", destination) in grants(resources, "StartBuildRole")
-    assert resources["UnansweredUploads"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    configurations = of_type(resources, "AWS::Lambda::EventInvokeConfig").values()
+    goes_to = {
+        configuration["FunctionName"]["Ref"]: words(
+            configuration["DestinationConfig"]["OnFailure"]["Destination"]
+        )
+        for configuration in configurations
+    }
+    assert goes_to == {"StartBuild": "${WriteManifest.Arn}", "WriteManifest": "${UnansweredBuilds.Arn}"}
+    start = resources["StartBuild"]["Properties"]
+    assert words(start["DeadLetterConfig"]["TargetArn"]) == "${UnansweredUploads.Arn}"
+    assert ("sqs:SendMessage", "${UnansweredUploads.Arn}") in grants(resources, "StartBuildRole")
+    assert ("sqs:SendMessage", "${UnansweredBuilds.Arn}") in grants(resources, "WriteManifestRole")
+    invoked = {
+        where for action, where in grants(resources, "StartBuildRole") if action == "lambda:InvokeFunction"
+    }
+    name = words(resources["WriteManifest"]["Properties"]["FunctionName"])
+    assert {where.rpartition(":function:")[2] for where in invoked} == {name}
+    for queue in ("UnansweredUploads", "UnansweredBuilds"):
+        assert resources[queue]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+        alarm = resources[f"{queue}Alarm"]["Properties"]
+        assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}]
+
+
+def test_every_end_of_an_execution_that_is_no_success_is_looked_at(resources: dict[str, Any]) -> None:
+    rules = of_type(resources, "AWS::Events::Rule")
+    (rule,) = (rule for rule in rules.values() if rule["EventPattern"]["source"] == ["aws.states"])
+    pattern = rule["EventPattern"]["detail"]
+    assert set(pattern["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
+    machine = resources["BuildLayers"]["Properties"]["StateMachineName"]
+    assert words(pattern["stateMachineArn"][0]).endswith(f":stateMachine:{words(machine)}")
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["WriteManifest", "Arn"]}]
 
 
 def test_start_build_names_the_machine_that_there_is(resources: dict[str, Any]) -> None:

@@ -1,0 +1,77 @@
+"""The event on the bus that tells of a build's end. Its schema is schemas/end-event.schema.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from layerdrop.input_key import manifest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_events import EventBridgeClient
+
+SCHEMA = "layerdrop/end-event/1"
+SOURCE = "layerdrop"
+DETAIL_TYPE = "Layer Build Ended"
+SUPERSEDED = "SUPERSEDED"
+"""The end state of a build that a newer upload made needless; it has no manifest."""
+
+# An event may have 256 KiB: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+_LONGEST_TEXT = 2000
+
+
+def end_event(manifest: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """The event's detail: what the manifest says, in short.
+
+    Args:
+        manifest: The manifest by its schema, in its end state.
+        status: How the build ended: the manifest's status, or SUPERSEDED.
+    """
+    build_input = manifest["input"]
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "input": build_input,
+        "execution": manifest["execution"],
+        "manifest": {"bucket": build_input["bucket"], "key": manifest_key(build_input["key"])},
+        "layers": [
+            {
+                "architecture": layer["architecture"],
+                "runtime": layer["runtime"],
+                "layer_name": layer["layer_name"],
+                "layer_version_arn": layer["layer_version_arn"],
+                "version": layer["version"],
+                "reused": layer["reused"],
+            }
+            for layer in manifest["layers"]
+        ],
+        "error": _short(manifest["error"]) if status != SUPERSEDED else None,
+    }
+
+
+def _short(error: Mapping[str, Any] | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {name: str(error[name])[:_LONGEST_TEXT] for name in ("code", "message", "hint")}
+
+
+@dataclass(frozen=True)
+class Bus:
+    """The account's default event bus."""
+
+    events: EventBridgeClient
+
+    def send(self, detail: Mapping[str, Any]) -> None:
+        """Send an end event.
+
+        Raises:
+            RuntimeError: EventBridge did not take it.
+        """
+        response = self.events.put_events(
+            Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
+        )
+        if response["FailedEntryCount"]:
+            raise RuntimeError(f"EventBridge did not take the event: {response['Entries'][0]}")

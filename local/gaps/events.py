@@ -1,0 +1,92 @@
+"""EventBridge: rules that invoke functions or publish to topics, and Step Functions' own events."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from moto.awslambda.models import LambdaFunction, lambda_backends
+from moto.events.models import Rule, events_backends
+from moto.sns.models import sns_backends
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+
+from local.gaps import Replacements
+from local.settings import ACCOUNT_ID, REGION
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[LambdaFunction, object], None]
+
+
+class EventsService:
+    """moto's rules, with the targets and the events that it lacks.
+
+    Args:
+        send: Invokes a function asynchronously.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def install(self, replacements: Replacements) -> None:
+        """Replace what moto does with an event that matches, and at the end of an execution."""
+        replacements.put(Rule, "send_to_targets", self._sending(Rule.send_to_targets))
+        communication = BaseExecutionWorkerCommunication
+        replacements.put(communication, "terminated", _telling(communication.terminated))
+
+    def _sending(self, original: Any) -> Any:
+        # moto knows neither functions nor topics as targets.
+        def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
+            ours = {"lambda": self._invoke, "sns": _publish}
+            targets = rule.targets
+            if rule.event_pattern.matches_event(event):
+                for target in targets:
+                    if deliver := ours.get(target["Arn"].split(":")[2]):
+                        deliver(target["Arn"], event)
+            rest = [target for target in targets if target["Arn"].split(":")[2] not in ours]
+            if rest:
+                rule.targets = rest
+                try:
+                    original(rule, event, transform_input)
+                finally:
+                    rule.targets = targets
+
+        return send_to_targets
+
+    def _invoke(self, arn: str, event: Any) -> None:
+        self._send(lambda_backends[ACCOUNT_ID][REGION].get_function(arn), event)
+
+
+def _publish(arn: str, event: Any) -> None:
+    sns_backends[ACCOUNT_ID][REGION].publish(json.dumps(event), arn=arn)
+
+
+def _telling(original: Any) -> Any:
+    # moto tells nobody that an execution has ended. AWS does, with these fields and no error:
+    # https://docs.aws.amazon.com/step-functions/latest/dg/cw-events.html
+    def terminated(communication: BaseExecutionWorkerCommunication) -> None:
+        original(communication)
+        execution = communication.execution.to_describe_output()
+        stopped = execution["stopDate"]
+        detail = {
+            "executionArn": execution["executionArn"],
+            "stateMachineArn": execution["stateMachineArn"],
+            "name": execution["name"],
+            "status": str(execution["status"].value),
+            "startDate": int(execution["startDate"].timestamp() * 1000),
+            "stopDate": int(stopped.timestamp() * 1000) if stopped else None,
+            "input": execution["input"],
+            "output": execution.get("output"),
+        }
+        entry = {
+            "Source": "aws.states",
+            "DetailType": "Step Functions Execution Status Change",
+            "Detail": json.dumps(detail),
+            "Resources": [execution["executionArn"]],
+        }
+        try:
+            events_backends[ACCOUNT_ID][REGION].put_events([entry])
+        except Exception:  # whatever it is, the execution has ended; AWS delivers these by best effort, too
+            logger.exception("The end of an execution was not told")
+
+    return terminated
