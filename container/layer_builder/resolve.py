@@ -20,7 +20,7 @@ from layer_builder import uv
 from layer_builder.errors import HashMismatchError, RequirementsError, ResolutionError
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Sequence, Set
 
     from packaging.pylock import Package
 
@@ -87,10 +87,8 @@ def resolve(requirements: Requirements, target: Target, settings: Settings) -> R
                     hint="Check the markers after the semicolons.",
                 )
             return Resolution(tuple(sorted(picks, key=lambda pick: pick.name)), _warnings(outcome.stderr))
-        for package in unfit:
-            excluded.setdefault(package.name, set()).update(
-                _versions_that_do_not_load(package, target, settings)
-            )
+        for name, versions in _versions_that_do_not_load(unfit, target, settings).items():
+            excluded.setdefault(name, set()).update(versions)
     raise ResolutionError(
         f"No set of versions that loads on {target} was found in {_MAX_ROUNDS} rounds.",
         hint="Pin the versions that matter, or take a newer runtime.",
@@ -114,20 +112,28 @@ def _wheels(lock: str, target: Target) -> list[tuple[Package, list[PackageWheel]
     return chosen
 
 
-def _versions_that_do_not_load(package: Package, target: Target, settings: Settings) -> set[str]:
-    """List the versions uv would take although none of their wheels loads; always with the one it took."""
-    from layer_builder import index
+def _versions_that_do_not_load(
+    packages: Sequence[Package], target: Target, settings: Settings
+) -> dict[str, set[str]]:
+    """List, by project, the versions uv would take although none of their wheels loads."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    versions = {str(package.version)}
-    index_url = package.index or settings.index_url or uv.default_index(settings)
-    if index_url:
-        loads, seen_by_uv = frozenset(target.tags), frozenset(target.as_uv_sees_it.tags)
-        wheels = index.wheels_of(package.name, index_url)
-        good = {wheel.version for wheel in wheels if wheel.tags & loads}
-        versions |= {
-            str(wheel.version) for wheel in wheels if wheel.version not in good and wheel.tags & seen_by_uv
-        }
-    return versions
+    from layer_builder import index, web
+
+    index_url = settings.index_url or uv.default_index(settings)
+    loads, seen_by_uv = frozenset(target.tags), frozenset(target.as_uv_sees_it.tags)
+
+    def find(package: Package) -> tuple[str, set[str]]:
+        versions = {str(package.version)}  # the one it took: so each round gets somewhere
+        if url := package.index or index_url:
+            wheels = index.wheels_of(package.name, url)
+            good = {wheel.version for wheel in wheels if wheel.tags & loads}
+            taken = {wheel.version for wheel in wheels if wheel.tags & seen_by_uv}
+            versions |= {str(version) for version in taken - good}
+        return package.name, versions
+
+    with ThreadPoolExecutor(min(len(packages), web.CONNECTIONS)) as pool:
+        return dict(pool.map(find, packages))
 
 
 def _pick(package: Package, wheels: list[PackageWheel], requirements: Requirements) -> Pick:

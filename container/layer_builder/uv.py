@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def compile_lock(
         return Outcome(done.returncode, lock, done.stderr)
 
 
+@cache
 def default_index(settings: Settings) -> str | None:
     """Ask uv for the address of its default index, which pylock.toml leaves out and we name nowhere."""
     anywhere = [_executable(), "pip", "compile", "-", "--python", sys.executable, "--only-binary", ":all:"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 16
 _CHUNK = 1 << 18
 _RETRIES = 4
+_ONE_AT_A_TIME = threading.Lock()
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -101,7 +103,8 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
 
 def _pool_for(url: str) -> urllib3.PoolManager:
     parts = urlsplit(url)
-    return _pool(None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme))
+    with _ONE_AT_A_TIME:  # threads that start together are to share one pool
+        return _pool(None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme))
 
 
 def _cause(error: BaseException) -> str:
