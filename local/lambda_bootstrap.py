@@ -57,12 +57,12 @@ def find_handler(name: str) -> Handler:
     """Import ``module.function``.
 
     Raises:
-        LookupError: There is no such function.
+        HandlerMissingError: There is no such function.
     """
     module_name, _, function = name.rpartition(".")
     module = importlib.import_module(module_name.replace("/", "."))
     if not hasattr(module, function):
-        raise LookupError(f"Handler '{function}' missing on module '{module_name}'")
+        raise HandlerMissingError(f"Handler '{function}' missing on module '{module_name}'")
     return getattr(module, function)  # type: ignore[no-any-return]
 
 
@@ -80,7 +80,7 @@ def failing_handler(error: Exception, name: str) -> Handler:
     """Return a handler that fails each event with what went wrong at import, as Lambda does."""
     if isinstance(error, ImportError):
         error_type, message = "Runtime.ImportModuleError", f"Unable to import module '{name}': {error}"
-    elif isinstance(error, LookupError):
+    elif isinstance(error, HandlerMissingError):
         error_type, message = "Runtime.HandlerNotFound", str(error)
     else:
         error_type, message = type(error).__name__, str(error)
@@ -90,6 +90,10 @@ def failing_handler(error: Exception, name: str) -> Handler:
         raise InitializationError(message, error_type)
 
     return fail
+
+
+class HandlerMissingError(Exception):
+    """The module has no function of the handler's name."""
 
 
 class InitializationError(Exception):

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -132,6 +133,9 @@ class EmbeddedAws:
             undo.callback(batch.stop, STOP_SECONDS)
             undo.callback(step_functions.stop)
 
+            # moto looks through its own folders and hundreds of patterns for the service of each request.
+            find = cache(DomainDispatcherApplication.get_backend_for_host)
+            replacements.put(DomainDispatcherApplication, "get_backend_for_host", find)
             self._lambda.install(replacements, self.endpoint + LAYERS_PATH)
             objects.install(replacements)
             batch.install(replacements)

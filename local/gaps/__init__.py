@@ -34,6 +34,11 @@ class Replacements:
             self._undo.append(undo)
             setattr(owner, name, replacement)
 
+    def add(self, owner: type, name: str, addition: object) -> None:
+        """Give a class a method that it does not have."""
+        self._undo.append(partial(delattr, owner, name))
+        setattr(owner, name, addition)
+
     def put_back(self) -> None:
         """Undo everything, the last first."""
         while self._undo:

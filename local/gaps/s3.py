@@ -39,6 +39,8 @@ class S3Service:
         # moto obeys a Deny without looking at its condition. No policy is enforced here: the one that asks
         # for TLS would, rightly, refuse all that comes by HTTP over the loopback.
         replacements.put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
+        # moto copies all objects of a bucket, and keeps the copies, each time that versions are listed.
+        replacements.add(FakeKey, "__deepcopy__", lambda key, _memo: key)
         # moto looks at If-Match and If-None-Match and writes later, with others between; the order of
         # versions could differ from that of sequencers. And a function must not see an object before its
         # metadata is there.

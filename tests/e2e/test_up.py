@@ -51,9 +51,10 @@ def test_a_synced_folder_is_answered_file_by_file(served: Served, tmp_path: Path
         folder = tmp_path / "arm64" / batch / name
         folder.mkdir(parents=True)
         (folder / "requirements.txt").write_text("idna == 3.10\n")
-        # S3 counts in seconds: a file of this very second would look newer than its upload.
-        os.utime(folder / "requirements.txt", (1_700_000_000, 1_700_000_000))
     (tmp_path / "arm64" / batch / "README.md").write_text("not a requirements file\n")
+    for file in tmp_path.rglob("*"):
+        # S3 counts in seconds: a file of this very second would look newer than its upload.
+        os.utime(file, (1_700_000_000, 1_700_000_000))
     served.aws("s3", "sync", str(tmp_path), f"s3://{BUCKET}/requirements/")
     keys = [f"requirements/arm64/{batch}/{name}/" for name in names]
     answers = [manifest(served, f"{key}manifest.json") for key in keys]

@@ -218,7 +218,7 @@ def test_too_much_memory_kills(workers: Workers, make: Make) -> None:
         ),
         ("", "module.handler", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'module'"),
         ("", "elsewhere.handler", "Runtime.ImportModuleError", "elsewhere"),
-        ("raise RuntimeError('bad start')\n", "module.handler", "RuntimeError", "bad start"),
+        ("raise KeyError('bad start')\n", "module.handler", "KeyError", "bad start"),
         ("def handler(e, c): return {1, 2}\n", "module.handler", "Runtime.MarshalError", "set"),
     ],
 )
