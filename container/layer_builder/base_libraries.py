@@ -119,11 +119,11 @@ def remedy(package: str, libraries: Iterable[str]) -> str:
     return _ANYTHING_ELSE.format(package=package)
 
 
-# Extension modules and libraries that a package tries and can do without: package, pattern of the path within
-# site-packages, and what for.
+# Extension modules and libraries that a package tries and can do without: package, and pattern of the path
+# within site-packages.
 _OPTIONAL = (
-    ("numba", "numba/np/ufunc/tbbpool.*", "one of several threading layers"),
-    ("numba", "numba/np/ufunc/omppool.*", "one of several threading layers"),
+    ("numba", "numba/np/ufunc/tbbpool.*"),  # two of its three threading layers
+    ("numba", "numba/np/ufunc/omppool.*"),
 )
 # Folders whose contents are no part of the program, and one whose libraries are loaded on request (Qt's).
 _TEST_FOLDERS = frozenset({"test", "tests", "testing", "testdata", "test_data", "fixtures", "examples"})
@@ -135,7 +135,7 @@ def is_optional(package: str, path: str, is_module: bool) -> bool:
     folders = path.split("/")[:-1]
     if not _TEST_FOLDERS.isdisjoint(folders) or (_PLUGIN_FOLDER in folders and not is_module):
         return True
-    return any(package == name and fnmatchcase(path, pattern) for name, pattern, _ in _OPTIONAL)
+    return any(package == name and fnmatchcase(path, pattern) for name, pattern in _OPTIONAL)
 
 
 @dataclass(frozen=True, slots=True)

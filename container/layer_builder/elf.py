@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import os
 import re
 import tempfile
@@ -111,13 +112,25 @@ def load(file: Path, scratch: Path | None = None) -> tuple[ElfFacts, ...]:
     Raises:
         UnsafeWheelError, OSError: as `scan`.
     """
-    record = file.with_name(f"elf-{FORMAT}.json")
     with suppress(OSError):
-        if (kept := from_json(record.read_text(encoding="utf-8"))) is not None:
+        if (kept := from_json(_record(file).read_text(encoding="utf-8"))) is not None:
             return kept
     found = scan(file, scratch)
-    files.write_atomically(record, to_json(found).encode())
+    keep(file, found)
     return found
+
+
+def keep(file: Path, facts: Iterable[ElfFacts]) -> None:
+    """Keep a wheel's facts beside it, for `load` to find.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    files.write_atomically(_record(file), to_json(facts).encode())
+
+
+def _record(file: Path) -> Path:
+    return file.with_name(f"elf-{FORMAT}.json")
 
 
 def scan(wheel: Path, scratch: Path | None = None) -> tuple[ElfFacts, ...]:
@@ -137,7 +150,7 @@ def scan(wheel: Path, scratch: Path | None = None) -> tuple[ElfFacts, ...]:
                 if not member.is_dir():
                     _collect(archive, member, collector)
             return collector.facts
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise UnsafeWheelError(
             f"The wheel {wheel.name} is refused: it is no intact zip file ({error}).",
             hint="Take another version of the package.",

@@ -45,6 +45,7 @@ _WORKER = Path(__file__).with_name("import_worker.py")
 _COPY = 1 << 18  # bytes
 _OUTPUT = 4096  # bytes of the modules' own output that are kept, from its end
 _POLL_SECONDS = 0.05
+_UNPACKERS = 4
 _ANSWERS = 1 << 20  # bytes of answers that are taken at most
 _MAX_MODULES = 100  # of one package
 _DEPTH = 4  # of namespace packages, such as google.cloud.storage
@@ -209,12 +210,12 @@ def modules_of(package: str, paths: Iterable[str], target: Target) -> Modules:
             found[name] = found.get(name, False) or suffix.startswith("/")
     # What lies inside a package is reached by importing that.
     outer = {name for name in found if not any(found.get(parent) for parent in _parents(name))}
+    outer = {name for name in outer if "._" not in f".{name}"} or outer
     named = {name for name in outer if _same(name, package)}
     top = {name for name in outer if "." not in name}
     if top:
         # Namespaces beside real modules are other things: examples, data.
         outer = top | named
-    outer = {name for name in outer if not name.startswith("_")} or outer
     # Of a package that has its own name, this is what people import; the rest may need optional packages, as
     # may single modules in namespaces.
     essential = sorted(named or {name for name in outer if found[name] or name in top})[:_MAX_MODULES]
@@ -356,14 +357,17 @@ def unpack(layer: Path, folder: Path) -> None:
         for parent in sorted(folders):
             (folder / parent).mkdir()
 
-        def one(member: zipfile.ZipInfo) -> None:
-            path = folder / member.filename
-            with archive.open(member) as source, path.open("xb") as copy:
-                shutil.copyfileobj(source, copy, _COPY)
-            path.chmod(0o555 if member.external_attr >> 16 & 0o111 else 0o444)
+        def some(part: list[zipfile.ZipInfo]) -> None:
+            for member in part:
+                executable = member.external_attr >> 16 & 0o111
+                with archive.open(member) as source, open(f"{folder}/{member.filename}", "xb") as copy:  # noqa: PTH123 (thousands of them)
+                    shutil.copyfileobj(source, copy, _COPY)
+                    os.fchmod(copy.fileno(), 0o555 if executable else 0o444)
 
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            list(pool.map(one, members))
+        workers = min(_UNPACKERS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:
+            # Neighbors are of one package, with large files side by side: each worker takes some everywhere.
+            list(pool.map(some, (members[start::workers] for start in range(workers))))
     for parent in folders:
         (folder / parent).chmod(0o555)
 

@@ -80,6 +80,7 @@ def modules(package: str, *paths: str, target: Target | None = None) -> Modules:
         ("attrs", ["attr/__init__.py", "attrs/__init__.py"], ["attrs"], ["attr"]),
         ("pyodbc", ["pyodbc.cpython-313-x86_64-linux-gnu.so", "pyodbc.pyi"], ["pyodbc"], []),
         ("google-cloud-storage", ["google/cloud/storage/__init__.py"], ["google.cloud.storage"], []),
+        ("a-b-c", ["a/b/c/__init__.py", "a/b/_c/__init__.py", "a/b/_c_v2/__init__.py"], ["a.b.c"], []),
         ("azure-core", ["azure/core/__init__.py", "azure/x/__init__.py"], ["azure.core"], ["azure.x"]),
         ("two", ["one.py", "other/__init__.py"], ["one", "other"], []),
         ("protos", ["google/api/b.py", "google/api/a.py"], [], ["google.api.a", "google.api.b"]),
