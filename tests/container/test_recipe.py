@@ -1,0 +1,66 @@
+"""CodeBuild's commands, by a real engine: from what `sam build` ships to an image that starts."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.container.conftest import ROOT
+from tests.unit.infra.templates import commands
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.container.conftest import Image
+
+# AWS and the network are not here; the engine has no network of its own to build in, only the machine's.
+PROGRAMS = {
+    "aws": "#!/bin/sh\necho $1",
+    "curl": "#!/bin/sh\n:",
+    "unzip": """#!/bin/sh
+mkdir source
+exec make -f "$ROOT/infra/Makefile" -C "$ROOT/container" ARTIFACTS_DIR="$PWD/source" build-ContainerSource""",
+    "docker": """#!/bin/sh
+case $1 in
+    login) cat >/dev/null ;;
+    push) echo "$2" >pushed ;;
+    build) shift; exec "$CLIENT" build --network host "$@" ;;
+    *) exec "$CLIENT" "$@" ;;
+esac""",
+}
+
+
+def test_recipe_makes_an_image_that_starts(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, text in PROGRAMS.items():
+        (tmp_path / "bin" / name).write_text(f"{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    name = f"{image.name}-recipe"
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(f"{command} || exit" for command in commands())],
+        cwd=tmp_path,
+        env={
+            **image.engine.environment,
+            "PATH": f"{tmp_path}/bin:{image.engine.environment['PATH']}",
+            "CLIENT": image.engine.client,
+            "ROOT": str(ROOT),
+            "SOURCE": "arn:aws:lambda:eu-west-1:111122223333:layer:source:1",
+            "IMAGE": name,
+            "BASE_IMAGE": f"{image.name}-base",
+            "SYSTEM_PACKAGES": "",
+        },
+        capture_output=True,
+        text=True,
+    )
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / "pushed").read_text().strip() == name
+        assert done.stdout.splitlines()[-1].startswith("layer-builder ")
+        # The same files give the same layers: what is shipped is what the tests build.
+        layers = [
+            image.engine.run("image", "inspect", "--format={{.RootFS.Layers}}", each).stdout
+            for each in (name, image.name)
+        ]
+        assert layers[0] == layers[1]
+    finally:
+        image.engine.run("image", "rm", "--force", name, check=False)
