@@ -1,0 +1,222 @@
+"""The embedded AWS with the real template, seen through the fault proxy, its events in the test's hand."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.sqs.models import sqs_backends
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from local.gaps.awslambda import LambdaService
+from local.gaps.batch import LocalJob
+from local.server import EmbeddedAws
+from local.settings import ACCOUNT_ID, BUCKET, REGION
+
+from .index import Index
+from .proxy import Call, FaultProxy, owner_of_port
+
+HASTE = 0.1
+"""The state machine's waits before retries are this much shorter; there are as many."""
+PUBLISH_SECONDS = 6
+"""PublishLayer's timeout here, so that one that was killed does not hold a layer's name for three minutes."""
+ATTEMPT_SECONDS = 8
+"""Time limit of a job whose name says that it would take for ever."""
+
+STAND_IN = Path(__file__).with_name("stand_in_builder.py")
+
+
+class Pipeline:
+    """What the tests hold of the pipeline."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.index = Index()
+        self.plans = folder / "plans"
+        self.plans.mkdir()
+        cache = folder / "cache"
+        patch.setenv("LAYER_BUILDER_INDEX_URL", self.index.url)
+        patch.setenv("LAYER_BUILDER_CACHE", str(cache))
+        self.cache = cache
+        self.held: list[tuple[Any, Any]] | None = None
+        self._patch = patch
+        # Where nothing answers yet: the embedded AWS has no address before it is started.
+        self.proxy = FaultProxy("http://127.0.0.1:9")
+        builder = Path(sys.executable).with_name("layer-builder")
+        stand_in = [sys.executable, "-I", "-S", str(STAND_IN), str(builder), str(self.plans)]
+        send = LambdaService.send
+        pipeline = self
+
+        def holding(service: LambdaService, function: Any, event: Any) -> None:
+            if pipeline.held is not None and "Records" in event:
+                pipeline.held.append((function, event))
+            else:
+                send(service, function, event)
+
+        patch.setattr(LambdaService, "send", holding)
+        timeout = LocalJob._get_attempt_duration
+
+        def attempt_duration(job: LocalJob) -> Any:
+            return ATTEMPT_SECONDS if "forever" in str(job.name) else timeout(job)
+
+        patch.setattr(LocalJob, "_get_attempt_duration", attempt_duration)
+        registry = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/*"
+        self.aws = EmbeddedAws(images={registry: stand_in}, cores=6, reached_at=self.proxy.address)
+
+    def start(self) -> None:
+        self.aws.start()
+        upstream = FaultProxy(self.aws.endpoint).upstream
+        self.proxy.upstream = upstream
+        self.proxy.kill_caller = self._kill_caller
+        self.proxy.start()
+        self.index.start()
+        self._send = self.aws._lambda.send
+        waiting = retrier_decl.time.sleep
+        self._patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda s: waiting(s * HASTE)))
+        self.outputs = self.aws.deploy().outputs
+        clients = self.aws.clients
+        names = [item["FunctionName"] for item in clients.lambda_.list_functions()["Functions"]]
+        (publisher,) = (name for name in names if "PublishLayer" in name)
+        clients.lambda_.update_function_configuration(FunctionName=publisher, Timeout=PUBLISH_SECONDS)
+        sqs, events = clients.get("sqs"), clients.get("events")
+        self._ends = sqs.create_queue(QueueName="ends")["QueueUrl"]
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:ends"
+        events.put_rule(Name="ends", EventPattern=json.dumps({"source": ["layerdrop"]}))
+        events.put_targets(Rule="ends", Targets=[{"Id": "ends", "Arn": arn}])
+        self.aws.warm()
+
+    def stop(self) -> None:
+        self.aws.stop()
+        self.proxy.stop()
+        self.index.stop()
+
+    def _kill_caller(self, port: int) -> bool:
+        workers = [worker for pool in self.aws._workers._pools.values() for worker in pool._all]
+        pid = owner_of_port(port, [worker._process.pid for worker in workers if not worker.closed])
+        for worker in workers:
+            if worker._process.pid == pid:
+                worker.kill()
+                return True
+        return False
+
+    # ---------------------------------------------------------------- doing
+
+    def upload(self, key: str, text: str | bytes) -> str:
+        """Upload; return the version's id."""
+        body = text.encode() if isinstance(text, str) else text
+        return self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=body)["VersionId"]
+
+    def deliver(self, function: Any, event: Any) -> None:
+        """Deliver an event that was held back."""
+        held, self.held = self.held, None
+        try:
+            self._send(function, event)
+        finally:
+            self.held = held
+
+    def fail(self, where: Callable[[Call], bool], kind: str, times: int = 1) -> Callable[[Call], str | None]:
+        """Let the first so many calls of a sort fail."""
+        left = [times]
+
+        def rule(call: Call) -> str | None:
+            if left[0] > 0 and where(call):
+                left[0] -= 1
+                return kind
+            return None
+
+        self.proxy.rules.append(rule)
+        return rule
+
+    # ---------------------------------------------------------------- looking
+
+    def executions(self) -> dict[str, list[Any]]:
+        """The executions by the version that was uploaded."""
+        found = defaultdict(list)
+        for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
+            for execution in list(machine.executions):
+                found[execution.input_data["input"]["version_id"]].append(execution)
+        return found
+
+    def wait(self, versions: Iterable[str], seconds: float = 120) -> None:
+        """Wait until each upload's execution has ended."""
+        deadline, left = time.monotonic() + seconds, set(versions)
+        while left:
+            executions = self.executions()
+            left = {
+                version
+                for version in left
+                if not executions.get(version)
+                or any(str(execution.exec_status.value) == "RUNNING" for execution in executions[version])
+            }
+            assert time.monotonic() < deadline, f"{len(left)} uploads have not ended"
+            time.sleep(0.05)
+
+    def until(self, look: Callable[[], Any], seconds: float = 60) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+        return found
+
+    def json(self, key: str) -> Any:
+        """An object that holds JSON, or None."""
+        try:
+            return json.load(self.aws.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"])
+        except ClientError:
+            return None
+
+    def manifest(self, key: str) -> Any:
+        return self.json(key.removesuffix("requirements.txt") + "manifest.json")
+
+    def versions(self, layer: str) -> dict[int, str]:
+        """A layer's versions: their numbers, and the hashes of their content."""
+        client = self.aws.clients.lambda_
+        numbers = [item["Version"] for item in client.list_layer_versions(LayerName=layer)["LayerVersions"]]
+        return {
+            number: client.get_layer_version(LayerName=layer, VersionNumber=number)["Content"]["CodeSha256"]
+            for number in numbers
+        }
+
+    def pointer(self, layer: str) -> str | None:
+        try:
+            return self.aws.clients.ssm.get_parameter(Name=f"/layerdrop/{layer}")["Parameter"]["Value"]
+        except ClientError:
+            return None
+
+    def grants(self, layer: str, version: int) -> set[str]:
+        policy = self.aws.clients.lambda_.get_layer_version_policy(LayerName=layer, VersionNumber=version)
+        return {statement["Sid"] for statement in json.loads(policy["Policy"])["Statement"]}
+
+    def ends(self) -> dict[str, list[Mapping[str, Any]]]:
+        """The end events so far, by the version that was uploaded."""
+        queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("ends")
+        found = defaultdict(list)
+        for message in list(queue._messages):
+            detail = json.loads(message.body)["detail"]
+            found[detail["input"]["version_id"]].append(detail)
+        return found
+
+    def objects(self, prefix: str) -> list[str]:
+        pages = self.aws.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+def memory() -> int:
+    """Most memory that this process ever held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def leftovers() -> set[str]:
+    """Temporary files and folders of builds."""
+    folder = Path(os.environ.get("TMPDIR") or "/tmp")
+    return {
+        path.name for path in folder.iterdir() if path.name.startswith(("layer-builder-", "layerdrop-job-"))
+    }

@@ -1,0 +1,108 @@
+"""Stands in for the builder's image in tests about everything around it: started in 50 ms, without an index.
+
+It keeps the builder's contract: reads that version of the requirements, writes a zip and a report. A layer
+whose name begins with `real` is built by the real builder; a plan of its name has it killed after a while.
+
+Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
+"""
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import os
+import signal
+import sys
+import time
+import zipfile
+from urllib.parse import quote, urlsplit
+
+# Nobody here looks at the signature, only whether there is one.
+SIGNED = (
+    "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
+def option(name: str, default: str = "") -> str:
+    given = sys.argv[3:]
+    for argument, following in zip(given, [*given[1:], ""], strict=True):
+        if argument == name:
+            return following
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return default
+
+
+def s3(method: str, url: str, body: bytes | None = None) -> bytes:
+    connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc, timeout=60)
+    path, _, query = url.removeprefix("s3://").partition("?")
+    headers = {"User-Agent": "stand-in", "Authorization": SIGNED}
+    connection.request(method, f"/{quote(path)}" + (f"?{query}" if query else ""), body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != 200:
+        sys.exit(75)
+    return content
+
+
+def build() -> None:
+    text = s3("GET", f"{option('--path')}?versionId={option('--version-id')}").decode()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    # A build takes its time, always the same, so that they end in another order than they began.
+    time.sleep(int(hashlib.sha256(option("--version-id").encode()).hexdigest()[:2], 16) / 2000)
+    content = "\n".join(lines).encode()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("python/lib/python3.13/site-packages/content.txt"), content)
+    data = stream.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    url = f"{option('--output')}{digest}.zip"
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    s3("PUT", url, data)
+    report = {
+        "schema": "layerdrop/report/1",
+        "status": "SUCCEEDED",
+        "builder": {"version": "stand-in"},
+        "target": {"architecture": option("--architecture"), "runtime": option("--runtime")},
+        "requirements": lines,
+        "layer": {
+            "name": option("--name"),
+            "description": option("--description") or "|".join(lines)[:256],
+            "license": option("--license") or None,
+            "digest": digest,
+            "code_sha256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
+            "zip": {
+                "location": url,
+                "bucket": bucket,
+                "key": key,
+                "bytes": len(data),
+                "unzipped_bytes": len(content),
+            },
+        },
+        "packages": [],
+        "checks": {},
+        "warnings": [],
+        "timings": {},
+        "error": None,
+    }
+    s3("PUT", option("--report"), json.dumps(report).encode())
+
+
+def main() -> None:
+    builder, plans, name = sys.argv[1], sys.argv[2], option("--name")
+    plan = os.path.join(plans, name)  # noqa: PTH118 (pathlib costs a start some ms)
+    if os.path.exists(plan):  # noqa: PTH110
+        with open(plan) as file:  # noqa: PTH123
+            delay = float(file.read())
+        victim = os.getpid()
+        if os.fork() == 0:
+            time.sleep(delay)
+            os.kill(victim, signal.SIGKILL)
+            os._exit(0)
+    if name.startswith("real"):
+        os.execv(builder, [builder, *sys.argv[3:]])
+    build()
+
+
+main()
