@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from layer_builder import layout
-from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
-from layer_builder.limits import MAX_UNZIPPED_BYTES
+from layer_builder.errors import UnsafeWheelError
 from layer_builder.precedence import ranked
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
     """Decide what goes into the layer and where, without reading or writing any file's content.
 
     Raises:
-        LayerTooLargeError: more than Lambda unzips.
         UnsafeWheelError: the packages cannot lie in one folder.
     """
     by_path: dict[str, Entry] = {}
@@ -92,7 +90,6 @@ def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
     sizes = {wheel.pick.name: 0 for wheel in wheels}
     for entry in ordered:
         sizes[entry.wheel.pick.name] += entry.size
-    _check_size(sizes)
     return Plan(ordered, tuple(_conflict(*pair, paths) for pair, paths in sorted(losers.items())), sizes)
 
 
@@ -119,20 +116,6 @@ def _check_folders(by_path: dict[str, Entry]) -> None:
             hint="Put the two packages into two layers.",
             details={"path": path, "wheels": [one, two]},
         )
-
-
-def _check_size(sizes: dict[str, int]) -> None:
-    total = sum(sizes.values())
-    if total <= MAX_UNZIPPED_BYTES:
-        return
-    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]
-    table = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in largest[:5])
-    raise LayerTooLargeError(
-        f"The layer unzips to {total:,} bytes; "
-        f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",
-        hint=f"The largest packages are {table}: leave one out, or use a container image function.",
-        details={"unzipped_bytes": total, "limit": MAX_UNZIPPED_BYTES, "packages": dict(largest)},
-    )
 
 
 def _conflict(kept: str, dropped: str, paths: list[str]) -> str:

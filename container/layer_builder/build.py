@@ -19,11 +19,14 @@ from layer_builder.storage import S3Url
 from layer_builder.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from layer_builder.archive import Plan, Written
+    from layer_builder.bytecode import Compiler
+    from layer_builder.import_check import Modules
     from layer_builder.options import Options
     from layer_builder.report import Report
+    from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
     from layer_builder.wheel import Wheel
 
@@ -56,17 +59,35 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     report.warnings += plan.warnings
     report.packages = [_package(wheel, plan) for wheel in wheels]
 
-    report.layer = _deliver(options, target, wheels, plan, report)
+    with report.timed("prove"):
+        _prove(plan, target, options, report)
+    compiler = None
+    if options.bytecode:
+        plan, compiler = _with_bytecode(plan, wheels, target, options, report)
+        report.packages = [_package(wheel, plan) for wheel in wheels]
+
+    name = digest(wheels, target, options, compiler)
+    modules = _asked_for(wanted, plan, target)
+
+    def check(file: Path) -> None:
+        _check_imports(file, modules, name, target, options, settings, report)
+
+    report.layer = _deliver(options, target, name, plan, check, report)
 
 
-def digest(wheels: Sequence[Wheel], target: Target) -> str:
-    """Name what goes into a layer: the same wheels for the same target give the same zip."""
-    content = {
+def digest(wheels: Sequence[Wheel], target: Target, options: Options, compiler: Compiler | None) -> str:
+    """Name what goes into a layer: the same wheels for the same target give the same zip.
+
+    With bytecode, so do compiler and limit: whether it is added depends on the room there is.
+    """
+    content: dict[str, object] = {
         "format": archive.FORMAT,
         "architecture": target.architecture,
         "runtime": target.runtime.name,
         "wheels": sorted(wheel.pick.sha256 for wheel in wheels),
     }
+    if compiler:
+        content["bytecode"] = [compiler.identity, options.size_limit]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -76,22 +97,94 @@ def _read(options: Options) -> str:
     return requirements.decode(storage.read(options.path, options.version_id, limit=requirements.MAX_BYTES))
 
 
-def _deliver(options: Options, target: Target, wheels: Sequence[Wheel], plan: Plan, report: Report) -> Layer:
-    """Write the zip where it is wanted; with `-s`, publish it too."""
-    name = digest(wheels, target)
+def _prove(plan: Plan, target: Target, options: Options, report: Report) -> None:
+    """Prove what can be proved before there is a zip."""
+    from layer_builder.prove import prove
+
+    proof = prove(plan, target, limit=options.size_limit)
+    report.checks |= proof.checks
+    report.warnings += proof.warnings
+    if error := proof.error:
+        raise error
+    needed = ", ".join(str(one) for one in proof.checks["libraries"]["from_runtime"]) or "nothing"
+    log.info("proved %d native files; of the runtime they need %s", proof.checks["elf"]["files"], needed)
+
+
+def _with_bytecode(
+    plan: Plan, wheels: Sequence[Wheel], target: Target, options: Options, report: Report
+) -> tuple[Plan, Compiler | None]:
+    """Add the modules' bytecode, if it can be compiled and fits."""
+    from layer_builder import bytecode, prove, sizes
+
+    with report.timed("bytecode"):
+        compiler = bytecode.Compiler.find(target)
+        room = options.size_limit - plan.unzipped_bytes
+        compiled = bytecode.add(plan, wheels, target, compiler, room=room)
+    report.checks["bytecode"] = compiled.check
+    report.checks["size"] = sizes.measure(prove.files_of(compiled.plan), options.size_limit).check
+    if compiled.warning:
+        report.warnings.append(compiled.warning)
+    return compiled.plan, compiler
+
+
+def _asked_for(wanted: Requirements, plan: Plan, target: Target) -> list[Modules]:
+    """Find the modules of the packages that the requirements name, not of those that came along."""
+    from layer_builder.import_check import modules_of
+
+    paths: dict[str, list[str]] = {line.project: [] for line in wanted.lines}
+    for entry in plan.entries:
+        if (name := entry.wheel.pick.name) in paths:
+            paths[name].append(entry.path)
+    return [modules_of(name, found, target) for name, found in sorted(paths.items()) if found]
+
+
+def _check_imports(
+    file: Path,
+    modules: Sequence[Modules],
+    name: str,
+    target: Target,
+    options: Options,
+    settings: Settings,
+    report: Report,
+) -> None:
+    """Import from the finished zip what was asked for; a zip that fails goes nowhere."""
+    from layer_builder import import_check
+
+    if not options.import_check:
+        report.checks["imports"] = {"status": "not_run", "reason": "--no-import-check was given"}
+        return
+    with report.timed("imports"):
+        try:
+            result = import_check.check(file, target, modules, kept=settings.cache / "imports", digest=name)
+        except OSError as problem:  # no room to unpack the layer once more says nothing about it
+            result = import_check.Result("not_run", f"the layer could not be unpacked ({problem})")
+    report.checks["imports"] = result.check
+    report.warnings += result.warnings
+    if error := result.error:
+        raise error
+    if result.status == "not_run":
+        log.info("imports not checked: %s", result.reason)
+    else:
+        log.info("imported %s with Python %s", ", ".join(result.modules), result.python)
+
+
+def _deliver(
+    options: Options, target: Target, name: str, plan: Plan, check: Callable[[Path], None], report: Report
+) -> Layer:
+    """Write the zip where it is wanted, once it has passed the check; with `-s`, publish it too."""
     description = options.description
     if description is None:
         description = "|".join(report.requirements)[:MAX_DESCRIPTION]
     url = _s3_url(options, name)
     if url is None:
         file = _file(options, name)
-        written = _write(plan, file, report)
+        written = _write(plan, file, check, report)
         place = Zip(str(file), None, None, written.bytes, plan.unzipped_bytes)
         return Layer(options.name, description, options.license, name, written.code_sha256, place)
 
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
         file = Path(folder, "layer.zip")
-        written = _write(plan, file, report)
+        written = _write(plan, file, check, report)
         with report.timed("upload"):
             storage.upload_zip(file, url, _metadata(options, target, report))
     log.info("uploaded %s", url)
@@ -106,9 +199,11 @@ def _deliver(options: Options, target: Target, wheels: Sequence[Wheel], plan: Pl
     return Layer(options.name, description, options.license, name, written.code_sha256, place, arn)
 
 
-def _write(plan: Plan, file: Path, report: Report) -> Written:
-    with report.timed("merge"), storage.unwritable(str(file)), files.written_atomically(file) as stream:
-        written = archive.write(plan, stream)
+def _write(plan: Plan, file: Path, check: Callable[[Path], None], report: Report) -> Written:
+    with storage.unwritable(str(file)), files.written_atomically(file) as stream:
+        with report.timed("merge"):
+            written = archive.write(plan, stream)
+        check(Path(stream.name))
     log.info(
         "%d files, %.1f MB, %.1f MB unzipped",
         len(plan.entries),
@@ -160,6 +255,4 @@ def _not_done(options: Options) -> list[str]:
     warnings = []
     if options.allow_sdist:
         warnings.append(f"Nothing is built from source: {', '.join(options.allow_sdist)} must have a wheel.")
-    if options.bytecode:
-        warnings.append("The layer has no compiled bytecode: this version does not compile any.")
     return warnings

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from layer_builder import __version__
 from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
+from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.options import DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
 from layer_builder.report import Report
 from layer_builder.settings import Settings
@@ -36,7 +37,14 @@ _LONG_NAMES = {
     "-d": "--description",
     "-o": "--output",
 }
-_VALUED = {*_LONG_NAMES.values(), "--architecture", "--runtime", "--report", "--version-id", "--allow-sdist"}
+_VALUED = {
+    *_LONG_NAMES.values(),
+    "--architecture",
+    "--runtime",
+    "--report",
+    "--version-id",
+    "--allow-sdist",
+} | {"--size-limit"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
 examples:
@@ -155,6 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         help="may be built from source (repeatable)",
     )
     add("--bytecode", action="store_true", help="add compiled bytecode")
+    add(
+        "--no-import-check",
+        dest="import_check",
+        action="store_false",
+        help="do not import what was asked for from the finished zip",
+    )
+    add("--size-limit", type=int, default=MAX_UNZIPPED_BYTES, metavar="BYTES",
+        help="how large the layer may be unzipped (default: %(default)s, what Lambda takes)")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,15 @@ _MODE = 0o644
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` for writing; it takes the name at the end, or goes without a trace.
 
+    Until then it can be read under the stream's name.
+
     Several processes may write the same path at once: the last one's file stays, and readers see only whole
     files.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w+b", buffering=0) as stream:
+        with open(name, "w+b", buffering=0, opener=lambda *_: descriptor) as stream:
             yield stream
         Path(name).chmod(_MODE)  # a temporary file is its owner's alone
         Path(name).replace(path)

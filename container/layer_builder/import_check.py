@@ -24,7 +24,6 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -363,6 +362,8 @@ def unpack(layer: Path, folder: Path) -> None:
                 with archive.open(member) as source, open(f"{folder}/{member.filename}", "xb") as copy:  # noqa: PTH123 (thousands of them)
                     shutil.copyfileobj(source, copy, _COPY)
                     os.fchmod(copy.fileno(), 0o555 if executable else 0o444)
+
+        from concurrent.futures import ThreadPoolExecutor
 
         workers = min(_UNPACKERS, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from layer_builder.errors import UsageError
-from layer_builder.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME
+from layer_builder.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
 
 DEFAULT_RUNTIME = "python3.13"
 DEFAULT_ARCHITECTURE = "arm64"
@@ -32,6 +32,8 @@ class Options:
         publish_prefix: the key's prefix in that bucket.
         allow_sdist: projects that may be built from source.
         bytecode: whether compiled bytecode is wanted.
+        import_check: whether what was asked for is imported from the finished zip, where that can be.
+        size_limit: how many bytes the layer may have unzipped.
     """
 
     path: str = ""
@@ -48,6 +50,8 @@ class Options:
     publish_prefix: str = "python"
     allow_sdist: tuple[str, ...] = ()
     bytecode: bool = False
+    import_check: bool = True
+    size_limit: int = MAX_UNZIPPED_BYTES
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anyone.
@@ -70,6 +74,8 @@ class Options:
                 f"{self.name!r} is no name of a layer.",
                 hint=f"A name has letters, digits, - and _, at most {MAX_NAME} of them.",
             )
+        if self.size_limit < 1:
+            raise UsageError("--size-limit is a number of bytes, at least 1.")
         if self.description is not None and len(self.description) > MAX_DESCRIPTION:
             raise UsageError(f"The description has more than {MAX_DESCRIPTION} characters.")
         if self.license is not None and len(self.license) > MAX_LICENSE:

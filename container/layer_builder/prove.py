@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from layer_builder import base_libraries, elf, libraries, sizes
 from layer_builder.errors import BuildError
 from layer_builder.layout import BIN
+from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.loader import LAYER_ROOT, LIBRARY_FOLDER
 from layer_builder.native import LayerElf, NativeFiles
 from layer_builder.sizes import LayerFile
@@ -73,7 +74,12 @@ class Proof:
 
 
 def prove(
-    plan: Plan, target: Target, *, added: Sequence[LayerElf] = (), accepted: Collection[str] = ()
+    plan: Plan,
+    target: Target,
+    *,
+    added: Sequence[LayerElf] = (),
+    accepted: Collection[str] = (),
+    limit: int = MAX_UNZIPPED_BYTES,
 ) -> Proof:
     """Prove a planned layer; the wheels' facts come from the cache, or go into it.
 
@@ -82,13 +88,19 @@ def prove(
         target: the runtime and architecture it is for.
         added: native files that the layer will have beside the plan's, such as system libraries in `lib/`.
         accepted: sonames that may be missing.
+        limit: how many bytes the layer may have unzipped.
 
     Raises:
         UnsafeWheelError: a wheel's data is damaged.
     """
-    files = [LayerFile(entry.path, entry.wheel.pick.name, entry.size) for entry in plan.entries]
+    files = files_of(plan)
     files += [LayerFile(item.path, item.package, item.facts.size) for item in added]
-    return check(files, [*native_files(plan), *added], target, accepted=accepted)
+    return check(files, [*native_files(plan), *added], target, accepted=accepted, limit=limit)
+
+
+def files_of(plan: Plan) -> list[LayerFile]:
+    """List the files of a planned layer."""
+    return [LayerFile(entry.path, entry.wheel.pick.name, entry.size) for entry in plan.entries]
 
 
 def native_files(plan: Plan) -> list[LayerElf]:
@@ -109,10 +121,11 @@ def check(
     target: Target,
     *,
     accepted: Collection[str] = (),
+    limit: int = MAX_UNZIPPED_BYTES,
 ) -> Proof:
     """Prove a layer from lists of its files and of its ELF files: see `prove`."""
     layer = NativeFiles(native, target)
-    measured = sizes.measure(files)
+    measured = sizes.measure(files, limit)
     wrong = list(_wrong_machine(layer))
     too_new = list(_too_new(layer, essential=True))
     missing = libraries.missing(layer, accepted)

@@ -69,6 +69,7 @@ class Report:
     requirements: list[str] = field(default_factory=list)
     layer: Layer | None = None
     packages: list[Package] = field(default_factory=list)
+    checks: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     error: BuildError | None = None
@@ -93,7 +94,7 @@ class Report:
             "requirements": self.requirements,
             "layer": asdict(self.layer) if self.layer and not error else None,
             "packages": [asdict(package) for package in self.packages],
-            "checks": {},
+            "checks": self.checks,
             "warnings": self.warnings,
             "timings": self.timings,
             "error": error

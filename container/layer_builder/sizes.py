@@ -55,11 +55,13 @@ class Sizes:
 
     Attributes:
         total: unzipped bytes.
+        limit: how many there may be.
         packages: bytes by package, the largest first.
         could_go: bytes by what they are for, and by package, of files that many layers can do without.
     """
 
     total: int
+    limit: int
     packages: dict[str, int]
     could_go: dict[str, dict[str, int]]
 
@@ -67,10 +69,10 @@ class Sizes:
     def check(self) -> dict[str, Any]:
         """The part of the report."""
         return {
-            "status": "passed" if self.total <= MAX_UNZIPPED_BYTES else "failed",
+            "status": "passed" if self.total <= self.limit else "failed",
             "unzipped_bytes": self.total,
-            "limit_bytes": MAX_UNZIPPED_BYTES,
-            "left_bytes": MAX_UNZIPPED_BYTES - self.total,
+            "limit_bytes": self.limit,
+            "left_bytes": self.limit - self.total,
             "largest": [
                 {"package": name, "bytes": size, "share": round(size / self.total, 3)}
                 for name, size in list(self.packages.items())[:_SHOWN]
@@ -89,15 +91,17 @@ class Sizes:
     @property
     def error(self) -> LayerTooLargeError | None:
         """What to raise when the layer is too large for any function."""
-        if self.total <= MAX_UNZIPPED_BYTES:
+        if self.total <= self.limit:
             return None
+        allowed = f"the limit for it is {self.limit:,}"
+        if self.limit == MAX_UNZIPPED_BYTES:
+            allowed = f"Lambda takes {self.limit:,} for a function with all its layers"
         largest = ", ".join(f"{name} {_megabytes(size)}" for name, size in list(self.packages.items())[:4])
         could_go = ", ".join(
             f"{what} {_megabytes(sum(sizes.values()))}" for what, sizes in self.could_go.items()
         )
         return LayerTooLargeError(
-            f"The layer unzips to {self.total:,} bytes; Lambda takes {MAX_UNZIPPED_BYTES:,} for a function"
-            f" with all its layers.",
+            f"The layer unzips to {self.total:,} bytes; {allowed}.",
             hint=f"The largest packages: {largest}."
             + (f" What many layers can do without: {could_go}." if could_go else "")
             + " Several layers count together; a container image function may be larger.",
@@ -107,14 +111,14 @@ class Sizes:
     @property
     def warning(self) -> str | None:
         """A word when little is left for the function itself."""
-        left = MAX_UNZIPPED_BYTES - self.total
-        if left < 0 or self.total < _TIGHT * MAX_UNZIPPED_BYTES:
+        left = self.limit - self.total
+        if left < 0 or self.total < _TIGHT * self.limit:
             return None
         return f"The layer leaves {_megabytes(left)} unzipped for the function and its other layers."
 
 
-def measure(files: Iterable[LayerFile]) -> Sizes:
-    """Sum up the layer's files."""
+def measure(files: Iterable[LayerFile], limit: int = MAX_UNZIPPED_BYTES) -> Sizes:
+    """Sum up the layer's files, which may have so many bytes."""
     packages: Counter[str] = Counter()
     could_go: dict[str, Counter[str]] = {}
     for path, package, size in files:
@@ -123,7 +127,10 @@ def measure(files: Iterable[LayerFile]) -> Sizes:
             could_go.setdefault(what, Counter())[package] += size
     ordered = sorted(could_go.items(), key=lambda item: (-item[1].total(), item[0]))
     return Sizes(
-        packages.total(), _largest_first(packages), {what: _largest_first(sizes) for what, sizes in ordered}
+        packages.total(),
+        limit,
+        _largest_first(packages),
+        {what: _largest_first(sizes) for what, sizes in ordered},
     )
 
 
