@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import socket
 import subprocess
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from tests.container.conftest import Image
 
 # Pinned and without dependencies, so that two builds cannot differ by what was released between them.
-NATIVE = "markupsafe==3.0.2|pyyaml==6.0.2"
+NATIVE = "markupsafe==3.0.3|pyyaml==6.0.3"
 MINORS = ("3.11", "3.12", "3.13", "3.14")
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def report(scratch: Path) -> dict[str, Any]:
@@ -128,6 +130,39 @@ def test_same_bytes_as_outside(image: Image, tmp_path: Path, architecture: str) 
     assert {package["name"].lower() for package in report(inside)["packages"]} == {"markupsafe", "pyyaml"}
 
 
+@pytest.mark.parametrize("minor", MINORS)
+def test_proved_imported_and_compiled_for_each_runtime(image: Image, tmp_path: Path, minor: str) -> None:
+    """Import check and compiler are processes of their own, and must do with what the container gives."""
+    if minor in stand_in.missing(image.engine, image.name):
+        pytest.skip(f"neither Debian nor this machine has a Python {minor} for the stand-in base")
+    done = image.build(
+        "-r", NATIVE, "--architecture", ARCHITECTURE, "--runtime", f"python{minor}", "--bytecode",
+        "--output", "/tmp/out/", "--report", "/tmp/report.json", scratch=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    checks = report(tmp_path)["checks"]
+    assert {checks[name]["status"] for name in ("elf", "glibc", "libraries", "size")} == {"passed"}
+    assert (checks["imports"]["status"], checks["imports"]["modules"]) == ("passed", ["markupsafe", "yaml"])
+    assert checks["bytecode"]["status"] == "added"
+    for used in (checks["imports"]["python"], checks["bytecode"]["interpreter"]):
+        assert used.rpartition(".")[0] == minor
+    # Nothing of what they unpacked or wrote is left.
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "report.json"}
+
+
+def test_other_architecture_is_proved_but_not_imported(image: Image, tmp_path: Path) -> None:
+    other = {"arm64": "x86_64", "x86_64": "arm64"}[ARCHITECTURE]
+    done = image.build(
+        "-r", NATIVE, "--architecture", other, "--output", "/tmp/out/", "--report", "/tmp/report.json",
+        scratch=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    checks = report(tmp_path)["checks"]
+    assert checks["libraries"]["status"] == "passed"
+    assert checks["imports"]["status"] == "not_run"
+    assert checks["imports"]["reason"]
+
+
 def test_nothing_is_written_outside_tmp(image: Image, tmp_path: Path) -> None:
     name = f"diff-{uuid.uuid4().hex[:8]}"
     try:
@@ -176,6 +211,7 @@ def test_enough_memory_and_too_little(image: Image, tmp_path: Path) -> None:
     [
         ("-e .", "REQUIREMENTS_INVALID"),
         ("markupsafe==0.0.0.0.1", "RESOLUTION_FAILED"),
+        ("pyodbc==5.3.0", "MISSING_SHARED_LIBRARY"),
     ],
 )
 def test_requirements_at_fault(image: Image, tmp_path: Path, requirements: str, code: str) -> None:

@@ -56,11 +56,5 @@ def test_recipe_makes_an_image_that_starts(image: Image, tmp_path: Path) -> None
         assert done.returncode == 0, done.stdout + done.stderr
         assert (tmp_path / "pushed").read_text().strip() == name
         assert done.stdout.splitlines()[-1].startswith("layer-builder ")
-        # The same files give the same layers: what is shipped is what the tests build.
-        layers = [
-            image.engine.run("image", "inspect", "--format={{.RootFS.Layers}}", each).stdout
-            for each in (name, image.name)
-        ]
-        assert layers[0] == layers[1]
     finally:
         image.engine.run("image", "rm", "--force", name, check=False)
