@@ -7,6 +7,7 @@ explanation.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -39,6 +40,8 @@ _PASSED_ON = (
     "all_proxy",
     "no_proxy",
 )
+# What the public index itself announces: its pages are good for ten minutes, its files never change.
+_FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
 _TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
 
 
@@ -61,11 +64,17 @@ def compile_lock(
             *_command(target),
             *("--format", "pylock.toml", "--no-header", "--output-file", str(output)),
         ]
+        if configuration := _configuration(settings):
+            file = Path(folder, "uv.toml")
+            file.write_text(configuration, encoding="utf-8")
+            command += ["--config-file", str(file)]
         if constraints:
             file = Path(folder, "constraints.txt")
             file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
             command += ["--constraints", str(file)]
         done = _run(command, requirements, settings)
+        if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
+            done = _run([*command, "--refresh"], requirements, settings)
         lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
         return Outcome(done.returncode, lock, done.stderr)
 
@@ -73,10 +82,20 @@ def compile_lock(
 @cache
 def default_index(settings: Settings) -> str | None:
     """Ask uv for the address of its default index, which pylock.toml leaves out and we name nowhere."""
-    anywhere = [_executable(), "pip", "compile", "-", "--python", sys.executable, "--only-binary", ":all:"]
-    done = _run([*anywhere, "--no-deps", "--no-header", "--emit-index-annotation"], ["pip"], settings)
-    match = re.search(r"^\s+# from (\S+)$", done.stdout, re.MULTILINE)
+    command = [_executable(), "pip", "compile", "-", "--python", sys.executable, "--offline"]
+    done = _run([*command, "--no-header", "--emit-index-url"], [], settings)
+    match = re.search(r"^--(?:default-index|index-url) (\S+)$", done.stdout, re.MULTILINE)
     return match[1] if match else None
+
+
+def _configuration(settings: Settings) -> str:
+    """Have answers of the public index kept as long as it allows, whatever a mirror on the way leaves out.
+
+    Those of another index are kept as that one says.
+    """
+    if settings.index_url or not (url := default_index(settings)):
+        return ""
+    return f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\ncache-control = {_FRESHNESS}\n"
 
 
 def _command(target: Target) -> list[str]:
