@@ -78,7 +78,6 @@ class LambdaService:
         # invocation.
         put(LambdaFunction, "invoke", lambda function, *call: self._invoke(function, *call))
         put(LayerStorage, "put_layer_version", _checked(LayerStorage.put_layer_version))
-        put(LayerStorage, "get_layer_versions", _newest_first(LayerStorage.get_layer_versions))
         put(LayerVersion, "get_layer_version", _with_location(LayerVersion.get_layer_version, layer_url))
         put(Policy, "add_statement", _once(Policy.add_statement))
 
@@ -200,14 +199,6 @@ def check_layer(content: bytes, runtimes: Sequence[str]) -> None:
         ) from error
     if unzipped > LAYER_LIMIT:
         raise InvalidParameterValueException(f"Unzipped size must be smaller than {LAYER_LIMIT} bytes")
-
-
-def _newest_first(original: Any) -> Any:
-    # moto lists layer versions in the order of their making.
-    def get_layer_versions(storage: LayerStorage, layer_name: str) -> list[LayerVersion]:
-        return sorted(original(storage, layer_name), key=lambda version: version.version, reverse=True)
-
-    return get_layer_versions
 
 
 def _with_location(original: Any, layer_url: str) -> Any:

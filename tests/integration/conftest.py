@@ -77,6 +77,22 @@ def pipeline(aws: EmbeddedAws) -> Pipeline:
 
 
 @pytest.fixture
+def linger(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
+    """Makes moto take its time over new objects of a class, so that threads that race for one meet."""
+
+    def slow(of: type) -> None:
+        original = of.__init__
+
+        def init(self: object, *args: Any, **kwargs: Any) -> None:
+            time.sleep(0.01)
+            original(self, *args, **kwargs)
+
+        monkeypatch.setattr(of, "__init__", init)
+
+    return slow
+
+
+@pytest.fixture
 def folder() -> str:
     """A folder below ``requirements/arm64/`` that no other test uses."""
     return f"requirements/arm64/{uuid.uuid4().hex[:12]}"

@@ -144,7 +144,7 @@ def test_a_job_has_its_own_variables_and_those_of_batch(jobs: Jobs) -> None:
 
 
 def test_describing_a_job_does_not_change_it(jobs: Jobs) -> None:
-    job = jobs.run("true")
+    job = jobs.run("true", overrides={"environment": [{"name": "SIZE", "value": "large"}]})
     assert jobs.look(job["jobId"]) == jobs.look(job["jobId"]) == job
 
 

@@ -4,9 +4,12 @@ import io
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.awslambda.models import Layer
+from moto.s3.models import FakeKey
 
 from local.intrinsics import TemplateError
 from local.results import fetch_layer
@@ -73,12 +76,19 @@ def test_a_layer_is_served_as_it_was_published_whatever_becomes_of_its_source(aw
     assert fetch_layer(arn, aws.clients) == zip_file(1)
 
 
-def test_versions_are_listed_the_newest_first_and_published_at_once_have_numbers_of_their_own(
-    aws: EmbeddedAws,
+def test_versions_published_at_once_have_numbers_of_their_own_and_are_listed_the_newest_first(
+    aws: EmbeddedAws, linger
 ) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        published = list(threads.map(lambda size: publish(aws, zip_file(size), "many"), range(1, 13)))
-    assert sorted(made["Version"] for made in published) == list(range(1, 13))
+    linger(Layer)
+    together = Barrier(12)
+
+    def publish_one(size: int) -> int:
+        together.wait()
+        content = {"ZipFile": zip_file(size)}
+        return aws.clients.lambda_.publish_layer_version(LayerName="many", Content=content)["Version"]
+
+    with ThreadPoolExecutor(12) as threads:
+        assert sorted(threads.map(publish_one, range(1, 13))) == list(range(1, 13))
     listed = aws.clients.lambda_.list_layer_versions(LayerName="many")["LayerVersions"]
     assert [version["Version"] for version in listed] == list(range(12, 0, -1))
 
@@ -99,7 +109,8 @@ def test_a_statement_id_is_taken_once(aws: EmbeddedAws) -> None:
     assert refusal(share) == "ResourceConflictException"
 
 
-def test_of_many_conditional_writes_one_succeeds(aws: EmbeddedAws) -> None:
+def test_of_many_conditional_writes_one_succeeds(aws: EmbeddedAws, linger) -> None:
+    linger(FakeKey)
     s3 = aws.clients.s3
 
     def race(body: str, **condition: str) -> list[str]:
@@ -116,6 +127,17 @@ def test_of_many_conditional_writes_one_succeeds(aws: EmbeddedAws) -> None:
     assert race("first", IfNoneMatch="*") == ["412"] * 31 + ["written"]
     etag = s3.head_object(Bucket=BUCKET, Key="raced")["ETag"]
     assert race("second", IfMatch=etag) == ["412"] * 31 + ["written"]
+
+
+def test_a_property_that_is_not_deployed_is_an_error(aws: EmbeddedAws, project) -> None:
+    template = project("""
+Resources:
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties: {BucketName: accelerated, AccelerateConfiguration: {AccelerationStatus: Enabled}}
+""")
+    with pytest.raises(TemplateError, match=r"AWS::S3::Bucket\.AccelerateConfiguration"):
+        aws.deploy(template, "accelerated")
 
 
 NOTIFYING = """

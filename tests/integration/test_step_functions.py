@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.stepfunctions.parser.backend.execution import Execution
 
 from local.deploy import Deployment
 from local.server import EmbeddedAws
@@ -160,7 +161,8 @@ def test_times_in_the_context_are_text_of_iso_8601(machine: Machine) -> None:
     assert len(started) == len("2026-11-21T02:38:28.839Z")
 
 
-def test_many_starts_under_one_name_start_one_execution(machine: Machine) -> None:
+def test_many_starts_under_one_name_start_one_execution(machine: Machine, linger) -> None:
+    linger(Execution)
     name = uuid.uuid4().hex
 
     def start(number: int) -> bool:
