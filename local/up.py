@@ -52,6 +52,8 @@ def instructions(endpoint: str) -> Iterator[Text]:
     credentials = (
         f"AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AWS_DEFAULT_REGION={REGION}"
     )
+    if "HTTP_PROXY" in os.environ or "http_proxy" in os.environ:
+        credentials += " NO_PROXY=127.0.0.1"
     yield Text("Layerdrop on an embedded AWS, until Ctrl-C", style="bold")
     yield Text.assemble(("  endpoint  ", "dim"), endpoint)
     yield Text.assemble(("  bucket    ", "dim"), BUCKET)
