@@ -113,13 +113,13 @@ def _programs(folder: Path) -> Path:
     """Return the folder of the engine's programs: of this machine's own Debian, so that its libraries fit."""
     programs = folder / "docker"
     if not programs.is_dir():
-        suite = Suite(folder / "machine")
-        packages = suite.fetch("docker.io", "containerd", "runc")
-        # From Debian 13 on the client and its build command are packages of their own. tini is for --init.
-        for name in ("docker-cli", "docker-buildx", "tini"):
-            with contextlib.suppress(DebianError):
-                packages += suite.fetch(name)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            suite = Suite(Path(scratch))
+            packages = suite.fetch("docker.io", "containerd", "runc")
+            # From Debian 13 on, client and build command are packages of their own. tini is for --init.
+            for name in ("docker-cli", "docker-buildx", "tini"):
+                with contextlib.suppress(DebianError):
+                    packages += suite.fetch(name)
             root = Path(scratch, "root")
             unpack(packages, root)
             plugins = root / "usr/libexec/docker/cli-plugins"

@@ -68,7 +68,7 @@ def make(folder: Path) -> Path:
     with locked(folder):
         if not image.is_file():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                _make(image, folder, Path(scratch))
+                _make(image, Path(scratch))
     return image
 
 
@@ -80,18 +80,18 @@ def missing(docker: Engine, image: str) -> set[str]:
     return {minor for minor in _PYTHONS if f"/usr/bin/python{minor}" not in found}
 
 
-def _make(image: Path, folder: Path, scratch: Path) -> None:
+def _make(image: Path, scratch: Path) -> None:
     root = scratch / "root"
-    suite = Suite(folder / SUITE, SUITE)
+    suite = Suite(scratch / SUITE, SUITE)
     base = suite.closure(*_BASE)
     # First what makes /bin and the like links into /usr.
     unpack(suite.fetch("base-files"), root)
     unpack(suite.fetch(*base), root)
     _settle(root)
     for minor in _PYTHONS:
-        _add_python(minor, root, base, folder, scratch)
+        _add_python(minor, root, base, scratch)
     _pack(root, scratch / "image.tar")
-    for old in folder.glob("stand-in-*.tar"):
+    for old in image.parent.glob("stand-in-*.tar"):
         old.unlink()
     (scratch / "image.tar").rename(image)
 
@@ -115,11 +115,11 @@ def _settle(root: Path) -> None:
     dnf.chmod(0o755)
 
 
-def _add_python(minor: str, root: Path, base: list[str], folder: Path, scratch: Path) -> None:
+def _add_python(minor: str, root: Path, base: list[str], scratch: Path) -> None:
     files = scratch / f"python{minor}"
     (files / "usr").mkdir(parents=True)
     try:
-        unpack(_python_packages(minor, base, folder), files)
+        unpack(_python_packages(minor, base, scratch), files)
         (files / f"usr/lib/python{minor}/EXTERNALLY-MANAGED").unlink(missing_ok=True)
     except DebianError:
         if machine := find(minor):
@@ -129,11 +129,11 @@ def _add_python(minor: str, root: Path, base: list[str], folder: Path, scratch: 
     shutil.rmtree(files)
 
 
-def _python_packages(minor: str, base: list[str], folder: Path) -> list[Path]:
+def _python_packages(minor: str, base: list[str], scratch: Path) -> list[Path]:
     release = _PYTHONS[minor]
     if not release:
         raise DebianError(f"no release of Debian has Python {minor}")
-    suite = Suite(folder / release, release)
+    suite = Suite(scratch / release, release)
     names = suite.closure(f"python{minor}", f"python{minor}-venv", *(base if release == SUITE else ()))
     # Libraries are the base's own and come with its Python; a mixture of releases would not start.
     own = [n for n in names if (n not in base if release == SUITE else re.search(rf"python{minor}|-whl$", n))]
