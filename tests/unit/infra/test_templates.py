@@ -191,6 +191,30 @@ def test_recipe_builds_tries_and_pushes(tmp_path: Path) -> None:
     assert "https://example.com/source" in calls[1][1]
 
 
+# https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+PUSH = {
+    "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload",
+    "ecr:PutImage", "ecr:UploadLayerPart",
+}  # fmt: skip
+# What a role needs for a command, where IAM has another word for it.
+IAM = {
+    "lambda get-layer-version-by-arn": "lambda:GetLayerVersion",
+    "ecr get-login-password": "ecr:GetAuthorizationToken",
+}
+
+
+def test_project_may_do_what_the_recipe_does_and_no_more(image: dict[str, Any], tmp_path: Path) -> None:
+    _, calls = build(tmp_path, **GIVEN)
+    called = {IAM[" ".join(arguments[:2])] for name, arguments, _ in calls if name == "aws"}
+    role = image["Resources"]["ProjectRole"]
+    always = {action for statement in statements(role)[:-2] for action in actions(statement)}
+    assert always == called | PUSH | {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert [actions(statement) for statement in statements(role)[-2:]] == [
+        {"secretsmanager:GetSecretValue"},
+        {"ssm:GetParameters"},
+    ]
+
+
 def test_recipe_hands_on_build_arguments_and_logs_in_to_docker_hub(tmp_path: Path) -> None:
     status, calls = build(
         tmp_path,
