@@ -56,6 +56,18 @@ class NoWheelError(BuildError):
     code = "NO_WHEEL_FOR_TARGET"
 
 
+class SdistNotBuildableError(BuildError):
+    """A source may be built, but not where the builder runs: it is another machine than the target's."""
+
+    code = "SDIST_NOT_BUILDABLE_HERE"
+
+
+class SdistBuildError(BuildError):
+    """The build of a source distribution failed."""
+
+    code = "SDIST_BUILD_FAILED"
+
+
 class HashMismatchError(BuildError):
     """A file is not the one that a `--hash` or the lock names."""
 

@@ -16,7 +16,7 @@ from layer_builder.target import RUNTIMES, Target
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from layer_builder.index import IndexedWheel
+    from layer_builder.index import IndexedFile, IndexedWheel
     from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
 
@@ -68,7 +68,7 @@ def failure(
     name, version = _without_wheel(stderr, excluded)
     if name:
         allowed = SpecifierSet(f"=={version}") if version else _specifier(name, requirements)
-        return _no_wheel(name, allowed, _wheels_of(name, settings), target, details)
+        return _no_wheel(name, allowed, _files_of(name, settings), target, details)
     if match := _UNKNOWN.search(stderr):
         return ResolutionError(
             f"There is no package named {match['name']} in the package index.",
@@ -89,9 +89,10 @@ def failure(
 
 
 def _no_wheel(
-    name: str, allowed: SpecifierSet, wheels: Sequence[IndexedWheel], target: Target, details: dict[str, Any]
+    name: str, allowed: SpecifierSet, files: Sequence[IndexedFile], target: Target, details: dict[str, Any]
 ) -> NoWheelError:
     """Say which wheels a package has instead of one for the target, and the nearest way out."""
+    wheels = index.wheels_among(files)
     meant = [wheel for wheel in wheels if allowed.contains(wheel.version, prereleases=True)]
     wanted = f"{name}{allowed}"
     details = {
@@ -112,14 +113,18 @@ def _no_wheel(
         versions = [version for version in versions if not version.is_prerelease] or versions
         span = f"between {versions[0]} and {versions[-1]}" if len(versions) > 1 else f"{versions[0]}"
         ways.append(f"a version of {name} that has wheels for {target}, {span}")
+    if any(allowed.contains(version, prereleases=True) for version in index.sources_among(files)):
+        ways.append(
+            f"its source, with --allow-sdist {canonicalize_name(name)} (allow-sdist in the settings block)"
+        )
     hint = f"Take {', or '.join(ways)}." if ways else "Look for a package that publishes wheels for Linux."
     return NoWheelError(message, hint=hint, details=details)
 
 
-def _wheels_of(name: str, settings: Settings) -> list[IndexedWheel]:
+def _files_of(name: str, settings: Settings) -> list[IndexedFile]:
     try:
         index_url = settings.index_url or uv.default_index(settings)
-        return index.wheels_of(name, index_url) if index_url else []
+        return index.files_of(name, index_url) if index_url else []
     except IndexUnreachableError:
         return []  # the error is the same without its explanation
 

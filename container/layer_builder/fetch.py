@@ -34,7 +34,7 @@ def fetch(picks: Sequence[Pick], settings: Settings) -> list[Wheel]:
         HashMismatchError: what it sends is not what the lock names.
         UnsafeWheelError, LayerTooLargeError: see `wheel.load`.
     """
-    paths = {pick: _path(pick, settings) for pick in picks}
+    paths = {pick: path_of(pick, settings) for pick in picks}
     missing = [pick for pick in picks if not paths[pick].exists()]
     if not missing:
         return [wheel.load(pick, paths[pick]) for pick in picks]
@@ -54,14 +54,31 @@ def fetch(picks: Sequence[Pick], settings: Settings) -> list[Wheel]:
 
 def is_cached(pick: Pick, settings: Settings) -> bool:
     """Tell whether a wheel need not be fetched."""
-    return _path(pick, settings).exists()
+    return path_of(pick, settings).exists()
 
 
-def _path(pick: Pick, settings: Settings) -> Path:
+def path_of(pick: Pick, settings: Settings) -> Path:
+    """Say where the cache has, or would have, a file."""
     return settings.cache / "wheels" / pick.sha256[:2] / pick.sha256 / pick.filename
 
 
+def fetch_file(pick: Pick, settings: Settings) -> Path:
+    """Get one file as it is, without looking into it.
+
+    Raises:
+        IndexUnreachableError, HashMismatchError: as `fetch`.
+    """
+    path = path_of(pick, settings)
+    _get(pick, path, threading.Event())
+    return path
+
+
 def _fetch_one(pick: Pick, path: Path, stop: threading.Event) -> Wheel:
+    _get(pick, path, stop)
+    return wheel.load(pick, path)
+
+
+def _get(pick: Pick, path: Path, stop: threading.Event) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         if path.exists():
             break
@@ -71,7 +88,6 @@ def _fetch_one(pick: Pick, path: Path, stop: threading.Event) -> Wheel:
             if attempt == _ATTEMPTS or not error.details.get("broken"):
                 raise
             stop.wait(_BACKOFF * 2**attempt)
-    return wheel.load(pick, path)
 
 
 def _download(pick: Pick, path: Path, stop: threading.Event) -> None:

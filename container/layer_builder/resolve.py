@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING
 
 from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import create_compatible_tags_selector
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from layer_builder import uv
-from layer_builder.errors import HashMismatchError, RequirementsError, ResolutionError
+from layer_builder.errors import (
+    HashMismatchError,
+    IndexUnreachableError,
+    NoWheelError,
+    RequirementsError,
+    ResolutionError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Collection, Sequence, Set
 
-    from packaging.pylock import Package
+    from packaging.pylock import Package, PackageSdist
 
+    from layer_builder.interpreter import Interpreter
     from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
     from layer_builder.target import Target
@@ -33,14 +40,15 @@ _MAX_ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The wheel chosen for one package.
+    """The wheel chosen for one package; its source where there is no wheel and building is allowed.
 
     Attributes:
         name: the project's normalized name.
         version: its version.
-        filename: the wheel's.
+        filename: the file's.
         url: where the index has it.
         sha256: the file's digest, in hexadecimal.
+        size: the file's length in bytes, if the index says it.
     """
 
     name: str
@@ -48,6 +56,12 @@ class Pick:
     filename: str
     url: str
     sha256: str
+    size: int | None = None
+
+    @property
+    def is_sdist(self) -> bool:
+        """Whether it is no wheel yet but the source of one."""
+        return not self.filename.endswith(".whl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +72,52 @@ class Resolution:
     warnings: tuple[str, ...] = ()
 
 
-def resolve(requirements: Requirements, target: Target, settings: Settings) -> Resolution:
+def resolve(
+    requirements: Requirements, target: Target, settings: Settings, allow_sdist: Collection[str] = ()
+) -> Resolution:
     """Choose the wheels that satisfy the requirements on the target.
+
+    Args:
+        requirements: what is asked for.
+        target: what the layer is for.
+        settings: of the installation.
+        allow_sdist: normalized names of projects whose source is taken when they have no wheel. Only then
+            does code of theirs run, already here: what a source needs may have to be asked of its build.
 
     Raises:
         ResolutionError: the requirements contradict each other, or name what does not exist.
         NoWheelError: a package has no wheel that the target loads.
         HashMismatchError: no file of a package has a hash that the requirements allow.
         IndexUnreachableError: the index does not answer.
+        SdistNotBuildableError, SdistBuildError: a source that is allowed and needed cannot be built.
     """
     excluded: dict[str, set[str]] = {}
+    sources: set[str] = set()
+    builder: Interpreter | None = None
     for _ in range(_MAX_ROUNDS):
         constraints = [
             f"{name}!={version}" for name in sorted(excluded) for version in sorted(excluded[name])
         ]
-        outcome = uv.compile_lock(requirements.texts, constraints, target, settings)
+        outcome = uv.compile_lock(
+            requirements.texts, constraints, target, settings, sources=sorted(sources), python=builder
+        )
         if outcome.status != 0:
-            from layer_builder import explain  # what only failures need is not imported before
+            from layer_builder import explain, sdist  # what only failures need is not imported before
 
-            raise explain.failure(outcome.stderr, requirements, excluded, target, settings)
-        wheels = _wheels(outcome.lock, target)
-        unfit = [package for package, fitting in wheels if not fitting]
+            error = explain.failure(outcome.stderr, requirements, excluded, target, settings)
+            if sources and not isinstance(error, IndexUnreachableError):
+                error = sdist.failure(outcome.stderr) or error
+            without = canonicalize_name(error.details.get("package", ""))
+            if not isinstance(error, NoWheelError) or without in sources or without not in allow_sdist:
+                raise error
+            builder = sdist.builder(without, target)
+            sources.add(without)
+            excluded.pop(without, None)
+            continue
+        wheels = fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target)
+        unfit = [package for package, fits in wheels if not fits and package.name not in sources]
         if not unfit:
-            picks = [_pick(package, fitting, requirements) for package, fitting in wheels]
+            picks = [_pick(package, fits, requirements) for package, fits in wheels]
             if not picks:
                 raise RequirementsError(
                     f"No requirement applies to {target}: every line's marker says otherwise.",
@@ -96,12 +133,23 @@ def resolve(requirements: Requirements, target: Target, settings: Settings) -> R
     )
 
 
-def _wheels(lock: str, target: Target) -> list[tuple[Package, list[PackageWheel]]]:
-    """Read the lock: the packages this target wants, each with the wheels it loads, best first."""
+def fitting(
+    packages: Sequence[Package], target: Target, groups: Sequence[str] = ()
+) -> list[tuple[Package, list[PackageWheel]]]:
+    """List the packages of a lock that the target wants, each with the wheels it loads, best first.
+
+    Args:
+        packages: the lock's.
+        target: what the layer is for.
+        groups: the dependency groups that are wanted.
+
+    Raises:
+        InvalidWheelFilename, PylockValidationError: the lock names a wheel that no installer takes.
+    """
     select = create_compatible_tags_selector(target.tags)
-    markers: dict[str, str | Set[str]] = {**target.environment, "extras": set(), "dependency_groups": set()}
+    markers = {**lock_environment(target), "dependency_groups": frozenset(groups)}
     chosen = []
-    for package in Pylock.from_dict(tomllib.loads(lock)).packages:
+    for package in packages:
         if package.marker is not None and not package.marker.evaluate(markers, context="lock_file"):
             continue
         parsed = [(wheel, *parse_wheel_filename(wheel.filename)[2:]) for wheel in package.wheels or ()]
@@ -110,6 +158,11 @@ def _wheels(lock: str, target: Target) -> list[tuple[Package, list[PackageWheel]
         )  # of equal tags the higher build number; `select` is stable
         chosen.append((package, list(select((wheel, tags) for wheel, _, tags in parsed))))
     return chosen
+
+
+def lock_environment(target: Target) -> dict[str, str | Set[str]]:
+    """Give the values of the markers in a lock: no extras and no groups are wanted."""
+    return {**target.environment, "extras": frozenset(), "dependency_groups": frozenset()}
 
 
 def _versions_that_do_not_load(
@@ -137,29 +190,32 @@ def _versions_that_do_not_load(
 
 
 def _pick(package: Package, wheels: list[PackageWheel], requirements: Requirements) -> Pick:
-    """Take the best wheel, among those whose hash the requirements allow.
+    """Take the best wheel, or the source, among those whose hash the requirements allow.
 
     As pip does it, one hash in the file means that every package must have one.
     """
     name, version = package.name, str(package.version)
-    wheel = wheels[0]
+    files: list[PackageWheel | PackageSdist] = [*wheels]
+    if not files and package.sdist:
+        files.append(package.sdist)
+    file, kind = files[0], "wheel" if wheels else "source"
     if requirements.hashes_required:
         allowed = requirements.sha256.get(name)
         if not allowed:
             raise HashMismatchError(
                 f"{name} {version} is needed, and the requirements have no --hash for it, as for others.",
-                hint=f"Add {name}=={version} --hash=sha256:{wheel.hashes.get('sha256')}, or drop all hashes.",
+                hint=f"Add {name}=={version} --hash=sha256:{file.hashes.get('sha256')}, or drop all hashes.",
                 details={"package": name, "version": version},
             )
-        matching = [wheel for wheel in wheels if wheel.hashes.get("sha256") in allowed]
+        matching = [file for file in files if file.hashes.get("sha256") in allowed]
         if not matching:
             raise HashMismatchError(
-                f"No wheel of {name} {version} that loads here has a hash that the requirements give.",
-                hint=f"The wheel to take is {wheel.filename}, sha256:{wheel.hashes.get('sha256')}.",
+                f"No {kind} of {name} {version} that loads here has a hash that the requirements give.",
+                hint=f"The {kind} to take is {file.filename}, sha256:{file.hashes.get('sha256')}.",
                 details={"package": name, "version": version, "allowed": sorted(allowed)},
             )
-        wheel = matching[0]
-    return Pick(name, version, wheel.filename, str(wheel.url), wheel.hashes["sha256"])
+        file = matching[0]
+    return Pick(name, version, file.filename, str(file.url), file.hashes["sha256"], file.size)
 
 
 def _warnings(stderr: str) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +24,9 @@ from typing import TYPE_CHECKING
 from layer_builder.errors import IndexUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from layer_builder.interpreter import Interpreter
     from layer_builder.settings import Settings
     from layer_builder.target import Target
 
@@ -42,7 +45,7 @@ _PASSED_ON = (
 )
 # What the public index itself announces: its pages are good for ten minutes, its files never change.
 _FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
-_TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
+TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,29 @@ class Outcome:
 
 
 def compile_lock(
-    requirements: Sequence[str], constraints: Sequence[str], target: Target, settings: Settings
+    requirements: Sequence[str],
+    constraints: Sequence[str],
+    target: Target,
+    settings: Settings,
+    *,
+    sources: Sequence[str] = (),
+    python: Interpreter | None = None,
 ) -> Outcome:
-    """Resolve requirements for a target to wheels only, whatever this machine is."""
+    """Resolve requirements for a target to wheels only, whatever this machine is.
+
+    Args:
+        requirements: one a line, as we wrote them.
+        constraints: versions that are ruled out.
+        target: what to resolve for.
+        settings: of the installation.
+        sources: projects that are taken as sources, and which uv may build to learn what they depend on.
+        python: the interpreter that does that, of the target's version.
+    """
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
         output = Path(folder, "pylock.toml")  # uv insists on the name
         command = [
-            *_command(target),
+            *_command(target, python),
+            *(f"--no-binary={name}" for name in sources),
             *("--format", "pylock.toml", "--no-header", "--output-file", str(output)),
         ]
         if configuration := _configuration(settings):
@@ -72,9 +91,11 @@ def compile_lock(
             file = Path(folder, "constraints.txt")
             file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
             command += ["--constraints", str(file)]
-        done = _run(command, requirements, settings)
-        if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
-            done = _run([*command, "--refresh"], requirements, settings)
+        more = _build_environment(folder, python) if python else {}
+        with _in_time():
+            done = _run(command, requirements, settings, more)
+            if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
+                done = _run([*command, "--refresh"], requirements, settings, more)
         lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
         return Outcome(done.returncode, lock, done.stderr)
 
@@ -98,12 +119,42 @@ def _configuration(settings: Settings) -> str:
     return f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\ncache-control = {_FRESHNESS}\n"
 
 
-def _command(target: Target) -> list[str]:
+def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
+    """Give what builds of sources need on top: compilers on the PATH, a HOME of their own, a fixed date."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": home,
+        "TMPDIR": home,
+        "SOURCE_DATE_EPOCH": "315532800",  # 1980-01-01, as in layers
+        "PYTHONHASHSEED": "0",
+        "LC_ALL": "C.UTF-8",
+        **python.environment,
+    }
+
+
+def build_wheel(file: Path, folder: Path, python: Interpreter, settings: Settings) -> Outcome:
+    """Build a source distribution to a wheel in `folder`/out, isolated, with `folder` as its HOME.
+
+    What the build needs comes from the index too, as wheels only.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes more than `TIMEOUT` seconds; nothing of it runs on.
+    """
+    command = [
+        *(_executable(), "build", "--wheel", "--no-build"),  # of others
+        *("--python", str(python.path), "--out-dir", str(folder / "out")),
+        *("--color", "never", "--no-progress", str(file)),
+    ]
+    done = _run(command, (), settings, _build_environment(str(folder), python))
+    return Outcome(done.returncode, "", f"{done.stdout}{done.stderr}")
+
+
+def _command(target: Target, python: Interpreter | None) -> list[str]:
     return [
         _executable(),
         *("pip", "compile", "-"),
         # Any interpreter will do, and one that is named is not searched for.
-        *("--python", sys.executable),
+        *("--python", str(python.path) if python else sys.executable),
         *("--python-version", target.runtime.patch),
         *("--python-platform", target.uv_platform),
         *("--only-binary", ":all:"),
@@ -112,7 +163,9 @@ def _command(target: Target) -> list[str]:
     ]
 
 
-def _run(command: list[str], lines: Sequence[str], settings: Settings) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], lines: Sequence[str], settings: Settings, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {
         "UV_NO_CONFIG": "1",
@@ -122,22 +175,41 @@ def _run(command: list[str], lines: Sequence[str], settings: Settings) -> subpro
     }
     if settings.index_url:
         environment["UV_DEFAULT_INDEX"] = settings.index_url
+    environment |= more or {}
+    return _communicate(command, "".join(f"{line}\n" for line in lines), environment)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
     try:
-        return subprocess.run(
-            command,
-            input="".join(f"{line}\n" for line in lines),
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        yield
     except subprocess.TimeoutExpired as error:
         raise IndexUnreachableError(
-            f"No versions were found within {_TIMEOUT} seconds.",
+            f"No versions were found within {TIMEOUT} seconds.",
             hint="Try again; if it stays so, pin more versions.",
         ) from error
+
+
+def _communicate(
+    command: list[str], text: str, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a session of its own, so that what it started ends with it, whatever happens."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(text, timeout=TIMEOUT)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def _executable() -> str:
