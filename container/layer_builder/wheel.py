@@ -27,9 +27,10 @@ from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from layer_builder.elf import Collector
     from layer_builder.resolve import Pick
 
 _RECORD_FORMAT = 1
@@ -123,13 +124,22 @@ def load(pick: Pick, file: Path) -> Wheel:
     record = file.with_name(_RECORD_NAME)
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _from_json(json.loads(record.read_bytes()), pick, file)
-    wheel = verify(pick, file)
+    from layer_builder import elf
+
+    with elf.Collector() as collector:  # while everything is inflated anyhow
+        wheel = verify(pick, file, collector)
+        elf.keep(file, collector.facts)
     files.write_atomically(record, json.dumps(_to_json(wheel), separators=(",", ":")).encode())
     return wheel
 
 
-def verify(pick: Pick, file: Path) -> Wheel:
+def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
     """Read a wheel and check everything there is to check, inflating each member once.
+
+    Args:
+        pick: what it should be.
+        file: where it is.
+        collector: gets to see each member, to find the native files.
 
     Raises:
         UnsafeWheelError, LayerTooLargeError: as `load`.
@@ -144,7 +154,11 @@ def verify(pick: Pick, file: Path) -> Wheel:
             _check_sizes(pick, infos.values())
             members = tuple(_members(pick, stream, infos.values()))
             for info, member in zip(infos.values(), members, strict=True):
-                _check_content(pick, stream, archive, info, member)
+                if collector:
+                    collector.start(member.path)
+                _check_content(pick, stream, archive, info, member, collector.write if collector else _drop)
+                if collector:
+                    collector.finish()
             dist_info = _dist_info(pick, infos)
             license_, requires = _metadata(pick, archive.read(f"{dist_info}/METADATA"))
             _check_format(pick, archive.read(f"{dist_info}/WHEEL"))
@@ -217,29 +231,41 @@ def _check_path(pick: Pick, path: str) -> None:
 
 
 def _check_content(
-    pick: Pick, stream: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo, member: Member
+    pick: Pick,
+    stream: BinaryIO,
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    member: Member,
+    take: Callable[[bytes], None],
 ) -> None:
     """Inflate a member, never beyond the length it declares, and compare length and checksum."""
     if member.method == zipfile.ZIP_DEFLATED:
-        size, crc = _inflated(pick, stream.fileno(), member)
+        size, crc = _inflated(pick, stream.fileno(), member, take)
     elif member.method == zipfile.ZIP_STORED:
         size, crc = member.compressed, 0
         for start in range(0, member.compressed, _CHUNK):
             length = min(_CHUNK, member.compressed - start)
-            crc = zlib.crc32(os.pread(stream.fileno(), length, member.offset + start), crc)
+            chunk = os.pread(stream.fileno(), length, member.offset + start)
+            crc = zlib.crc32(chunk, crc)
+            take(chunk)
     else:
         size, crc = 0, 0
         try:
             with archive.open(info) as content:  # zipfile stops at the declared length
                 while chunk := content.read(_CHUNK):
                     size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+                    take(chunk)
         except OSError as error:  # bz2 says so of damaged data
             raise _unsafe(pick, f"{member.path!r} cannot be unzipped ({error})") from error
     if size != member.size or crc != member.crc:
         raise _unsafe(pick, f"the content of {member.path!r} does not match its checksum")
 
 
-def _inflated(pick: Pick, descriptor: int, member: Member) -> tuple[int, int]:
+def _drop(_: bytes) -> None:
+    """Look at nothing."""
+
+
+def _inflated(pick: Pick, descriptor: int, member: Member, take: Callable[[bytes], None]) -> tuple[int, int]:
     inflater, size, crc, read = zlib.decompressobj(-15), 0, 0, 0
     while not inflater.eof:
         chunk = inflater.unconsumed_tail
@@ -253,6 +279,7 @@ def _inflated(pick: Pick, descriptor: int, member: Member) -> tuple[int, int]:
         size, crc = size + len(out), zlib.crc32(out, crc)
         if size > member.size:
             raise _unsafe(pick, f"{member.path!r} unzips to more than the {member.size:,} bytes it declares")
+        take(out)
     if not inflater.eof or inflater.unused_data or inflater.unconsumed_tail or read != member.compressed:
         raise _unsafe(pick, f"the compressed length of {member.path!r} is wrong")
     return size, crc
