@@ -193,9 +193,13 @@ def test_recipe_builds_tries_and_pushes(tmp_path: Path) -> None:
 
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
 PUSH = {
-    "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload",
-    "ecr:PutImage", "ecr:UploadLayerPart",
-}  # fmt: skip
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:InitiateLayerUpload",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+}
 # What a role needs for a command, where IAM has another word for it.
 IAM = {
     "lambda get-layer-version-by-arn": "lambda:GetLayerVersion",
