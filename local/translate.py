@@ -41,9 +41,10 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     translator = Translator(policies, Parser(), boto_session=isolated_session())
     try:
         translated: dict[str, Any] = translator.translate(document, parameter_values={})
-        translator.metrics.publish()  # to nobody; it complains otherwise
     except InvalidDocumentException as error:
         raise TemplateError("; ".join(str(cause.message) for cause in error.causes)) from error
+    finally:
+        translator.metrics.publish()  # to nobody; it complains otherwise
     return translated
 
 

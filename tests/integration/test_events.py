@@ -56,7 +56,31 @@ Resources:
                 Rules:
                   - {Name: prefix, Value: in/}
                   - {Name: suffix, Value: .txt}
+  Note:
+    Type: AWS::Serverless::Function
+    Properties: &noting
+      CodeUri: code/
+      Handler: tell.note
+      Runtime: python3.13
+      Role: !GetAtt Role.Arn
+      Environment:
+        Variables: {QUEUE: !Ref Tellers}
+      Events:
+        Rule:
+          Type: EventBridgeRule
+          Properties: {Pattern: {source: [tests], detail: {colour: [red, green]}}}
+  Fail:
+    Type: AWS::Serverless::Function
+    Properties:
+      <<: *noting
+      Handler: tell.fail
+      Events: {}
+      EventInvokeConfig:
+        MaximumRetryAttempts: 0
+        DestinationConfig:
+          OnFailure: {Type: Lambda, Destination: !GetAtt Note.Arn}
 Outputs:
+  Fail: {Value: !Ref Fail}
   Bucket: {Value: !Ref Bucket}
   Queue: {Value: !Ref Tellers}
   Failures: {Value: !Ref Failures}
@@ -80,6 +104,10 @@ def handler(event, context):
     sqs.send_message(QueueUrl=os.environ["QUEUE"], MessageBody=json.dumps(record))
     if "fail" in key:
         raise ValueError("told to fail")
+def note(event, context):
+    sqs.send_message(QueueUrl=os.environ["QUEUE"], MessageBody=json.dumps({"noted": event}))
+def fail(event, context):
+    raise ValueError("told to fail")
 """
 
 BUCKET = "watched-box"
@@ -102,8 +130,20 @@ class Told:
         for message in messages:
             self._seen.append(json.loads(message["Body"]))
             self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        found = [record for record in self._seen if record["s3"]["object"]["key"] == key]
+        found = [record for record in self._seen if record.get("s3", {}).get("object", {}).get("key") == key]
         return found if len(found) >= count else []
+
+    def noted(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait for a note of an event."""
+
+        def found() -> dict[str, Any] | None:
+            self._found("", 1)
+            notes = [record["noted"] for record in self._seen if "noted" in record]
+            return next((note for note in notes if wanted(note)), None)
+
+        note = eventually(found, 20)
+        assert note
+        return note
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +215,8 @@ def test_only_keys_that_match_prefix_and_suffix_are_told(aws: EmbeddedAws, told:
         put(aws, key)
     put(aws, "in/matching.txt")
     told.of("in/matching.txt")
-    assert not {"other/a.txt", "in/a.json", "xin/a.txt"} & {r["s3"]["object"]["key"] for r in told._seen}
+    seen = {record["s3"]["object"]["key"] for record in told._seen if "s3" in record}
+    assert not {"other/a.txt", "in/a.json", "xin/a.txt"} & seen
 
 
 def test_sequencers_order_the_versions_of_a_key(aws: EmbeddedAws, told: Told) -> None:
@@ -217,6 +258,28 @@ def test_calls_are_answered_as_lambda_answers_them(aws: EmbeddedAws, stack: Depl
     assert dry["StatusCode"] == 204
     accepted = invoke(FunctionName=name, Payload=event, InvocationType="Event")
     assert (accepted["StatusCode"], accepted["Payload"].read()) == (202, b"")
+
+
+def test_a_function_can_be_told_of_what_another_failed_at(
+    aws: EmbeddedAws, stack: Deployment, told: Told
+) -> None:
+    aws.clients.lambda_.invoke(
+        FunctionName=stack.outputs["Fail"], Payload=b'{"number": 7}', InvocationType="Event"
+    )
+    record = told.noted(lambda note: note.get("requestPayload") == {"number": 7})
+    assert record["responsePayload"]["errorMessage"] == "told to fail"
+    assert record["requestContext"]["approximateInvokeCount"] == 1
+
+
+def test_a_rule_tells_a_function_of_events_that_match(aws: EmbeddedAws, told: Told) -> None:
+    def entry(colour: str, number: int) -> dict[str, str]:
+        detail = json.dumps({"colour": colour, "number": number})
+        return {"Source": "tests", "DetailType": "paint", "Detail": detail}
+
+    aws.clients.get("events").put_events(Entries=[entry("blue", 1), entry("green", 2)])
+    note = told.noted(lambda note: note.get("source") == "tests")
+    assert note["detail"] == {"colour": "green", "number": 2}
+    assert note["detail-type"] == "paint"
 
 
 def test_what_a_function_prints_is_in_its_log_group(aws: EmbeddedAws, stack: Deployment) -> None:

@@ -154,6 +154,22 @@ def test_stopping_an_execution_takes_its_job_along(machine: Machine, tmp_path: P
     assert machine.job_ended(machine.job_of(execution))["isTerminated"]
 
 
+def test_the_end_of_an_execution_is_told_on_the_bus(machine: Machine, aws: EmbeddedAws) -> None:
+    sqs, events = aws.clients.get("sqs"), aws.clients.get("events")
+    queue = sqs.create_queue(QueueName="ends")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": ["aws.states"], "detail": {"stateMachineArn": [machine.arn]}}
+    events.put_rule(Name="ends", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="ends", Targets=[{"Id": "queue", "Arn": arn}])
+    execution = machine.start("true")
+    [message] = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), 20)
+    told = json.loads(message["Body"])
+    assert told["detail-type"] == "Step Functions Execution Status Change"
+    assert (told["detail"]["executionArn"], told["detail"]["status"]) == (execution, "SUCCEEDED")
+    events.remove_targets(Rule="ends", Ids=["queue"])
+    events.delete_rule(Name="ends")
+
+
 def test_times_in_the_context_are_text_of_iso_8601(machine: Machine) -> None:
     started = machine.run("true")["started"]
     assert time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S")
