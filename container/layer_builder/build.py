@@ -6,12 +6,13 @@ import hashlib
 import json
 import logging
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_builder import archive, files, requirements, storage
-from layer_builder.fetch import fetch, is_cached
+from layer_builder import archive, files, lock, record, requirements, storage
+from layer_builder.fetch import fetch, is_cached, path_of
 from layer_builder.limits import MAX_DESCRIPTION
 from layer_builder.report import Layer, Package, Zip
 from layer_builder.resolve import resolve
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from layer_builder.options import Options
     from layer_builder.report import Report
     from layer_builder.requirements import Requirements
+    from layer_builder.resolve import Pick
     from layer_builder.settings import Settings
     from layer_builder.wheel import Wheel
 
@@ -40,19 +42,18 @@ def build(options: Options, settings: Settings, report: Report) -> None:
         BuildError: see `errors` for what can go wrong.
     """
     target = Target.of(options.runtime, options.architecture)
-    wanted = requirements.parse(_read(options))
-    report.requirements = wanted.texts
-    report.warnings += _not_done(options)
-    log.info("%d requirements for %s", len(wanted.lines), target)
+    wanted, picks = _choose(options, target, settings, report)
+    compiler = _compiler(target) if options.bytecode else None
+    name = digest(picks, target, options, compiler)
+    if _reuse(options, name, wanted, picks, target, report):
+        return
 
-    with report.timed("resolve"):
-        resolution = resolve(wanted, target, settings)
-    report.warnings += resolution.warnings
-
-    cached = sum(is_cached(pick, settings) for pick in resolution.picks)
-    log.info("%d packages, %d of them in the cache", len(resolution.picks), cached)
+    cached = sum(is_cached(pick, settings) for pick in picks)
+    log.info("%d packages, %d of them in the cache", len(picks), cached)
     with report.timed("fetch"):
-        wheels = fetch(resolution.picks, settings)
+        wheels = _fetch(options, picks, target, settings)
+    picks = [_measured(pick, settings) for pick in picks]
+    said_before = len(report.warnings)
 
     with report.timed("plan"):
         plan = archive.plan(wheels, target)
@@ -61,40 +62,166 @@ def build(options: Options, settings: Settings, report: Report) -> None:
 
     with report.timed("prove"):
         _prove(plan, target, options, report)
-    compiler = None
     if options.bytecode:
-        plan, compiler = _with_bytecode(plan, wheels, target, options, report)
+        plan = _with_bytecode(plan, wheels, target, compiler, options, report)
         report.packages = [_package(wheel, plan) for wheel in wheels]
 
-    name = digest(wheels, target, options, compiler)
     modules = _asked_for(wanted, plan, target)
 
     def check(file: Path) -> None:
         _check_imports(file, modules, name, target, options, settings, report)
 
-    report.layer = _deliver(options, target, name, plan, check, report)
+    layer = _deliver(options, target, name, plan, check, report)
+    if _is_shared(options):
+        _record(options, layer, wanted, picks, report, report.warnings[said_before:])
+    _describe(options, layer, wanted, picks, target, report)
+    report.layer = layer
 
 
-def digest(wheels: Sequence[Wheel], target: Target, options: Options, compiler: Compiler | None) -> str:
+def digest(picks: Sequence[Pick], target: Target, options: Options, compiler: Compiler | None) -> str:
     """Name what goes into a layer: the same wheels for the same target give the same zip.
 
-    With bytecode, so do compiler and limit: whether it is added depends on the room there is.
+    With bytecode, so do compiler and limit: whether it is added depends on the room there is. Of a package
+    that is built from source, the source counts; its wheel is not known yet.
     """
     content: dict[str, object] = {
         "format": archive.FORMAT,
         "architecture": target.architecture,
         "runtime": target.runtime.name,
-        "wheels": sorted(wheel.pick.sha256 for wheel in wheels),
+        "wheels": sorted(pick.sha256 for pick in picks),
     }
     if compiler:
         content["bytecode"] = [compiler.identity, options.size_limit]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _choose(
+    options: Options, target: Target, settings: Settings, report: Report
+) -> tuple[Requirements, list[Pick]]:
+    """Find the file of each package: from requirements, or as a lock has it."""
+    if lock.is_lock(options.path):
+        content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
+        locked = lock.read(content, target, options.sdist_projects)
+        report.requirements = locked.requirements.texts
+        log.info("a lock of %d packages for %s", len(locked.picks), target)
+        return locked.requirements, list(locked.picks)
+
+    wanted = requirements.parse(_read(options))
+    report.requirements = wanted.texts
+    log.info("%d requirements for %s", len(wanted.lines), target)
+    with report.timed("resolve"):
+        resolution = resolve(wanted, target, settings, options.sdist_projects)
+    report.warnings += resolution.warnings
+    return wanted, list(resolution.picks)
+
+
 def _read(options: Options) -> str:
     if options.inline:
         return options.inline.replace("|", "\n")
     return requirements.decode(storage.read(options.path, options.version_id, limit=requirements.MAX_BYTES))
+
+
+def _fetch(options: Options, picks: Sequence[Pick], target: Target, settings: Settings) -> list[Wheel]:
+    if lock.is_lock(options.path):
+        picks = lock.located(picks, settings)
+    if any(pick.is_sdist for pick in picks):
+        from layer_builder import sdist
+
+        picks = sdist.as_wheels(picks, target, settings)
+    return fetch(picks, settings)
+
+
+def _measured(pick: Pick, settings: Settings) -> Pick:
+    """Note the length of a package's file, which indexes need not tell."""
+    path = path_of(pick, settings)
+    return replace(pick, size=path.stat().st_size) if path.exists() else pick
+
+
+def _is_shared(options: Options) -> bool:
+    """Tell whether the zip goes, under its digest, where other builds look for theirs."""
+    return storage.is_s3(options.output) and options.output.endswith("/")
+
+
+def _reuse(
+    options: Options,
+    name: str,
+    wanted: Requirements,
+    picks: Sequence[Pick],
+    target: Target,
+    report: Report,
+) -> bool:
+    """Take the zip that is there already, if it is the one, with what was found of it."""
+    url = _s3_url(options, name)
+    if url is None or not _is_shared(options):
+        return False
+    with report.timed("lookup"):
+        known = record.load(url, record.asked_of(options, wanted))
+    if known is None:
+        return False
+    log.info("%s is there already", url)
+    report.packages = list(known.packages)
+    report.checks |= known.checks
+    report.warnings += known.warnings
+    place = Zip(str(url), url.bucket, url.key, known.bytes, known.unzipped_bytes)
+    layer = Layer(
+        options.name, _description(options, report), options.license, name, known.code_sha256, place
+    )
+    sizes = known.file_bytes
+    picks = [replace(pick, size=sizes.get(pick.filename, pick.size)) for pick in picks]
+    _describe(options, layer, wanted, picks, target, report)
+    report.layer = layer
+    return True
+
+
+def _record(
+    options: Options,
+    layer: Layer,
+    wanted: Requirements,
+    picks: Sequence[Pick],
+    report: Report,
+    warnings: Sequence[str],
+) -> None:
+    """Leave what was found of the layer for builds that will come to the same one."""
+    known = record.Record(
+        record.asked_of(options, wanted),
+        layer.code_sha256,
+        layer.zip.bytes,
+        layer.zip.unzipped_bytes,
+        tuple(report.packages),
+        {pick.filename: pick.size for pick in picks if pick.size is not None},
+        report.checks,
+        tuple(warnings),
+    )
+    record.save(S3Url.parse(layer.zip.location), known)
+
+
+def _describe(
+    options: Options,
+    layer: Layer,
+    wanted: Requirements,
+    picks: Sequence[Pick],
+    target: Target,
+    report: Report,
+) -> None:
+    """Leave lock and bill of materials beside the report."""
+    if not options.report:
+        return
+    from layer_builder import sbom
+
+    folder = options.report.rpartition("/")[0]
+    beside = f"{folder}/" if folder or options.report.startswith("/") else ""
+    storage.write(f"{beside}{sbom.NAME}", sbom.document(layer, report), "application/json")
+    place = f"{beside}{lock.NAME}"
+    if lock.is_anothers(place):
+        report.warnings.append(f"{place} is not layer-builder's own, so the lock was not written.")
+    else:
+        storage.write(place, lock.text(wanted, picks, target).encode(), "application/toml")
+
+
+def _compiler(target: Target) -> Compiler | None:
+    from layer_builder.bytecode import Compiler
+
+    return Compiler.find(target)
 
 
 def _prove(plan: Plan, target: Target, options: Options, report: Report) -> None:
@@ -111,20 +238,24 @@ def _prove(plan: Plan, target: Target, options: Options, report: Report) -> None
 
 
 def _with_bytecode(
-    plan: Plan, wheels: Sequence[Wheel], target: Target, options: Options, report: Report
-) -> tuple[Plan, Compiler | None]:
+    plan: Plan,
+    wheels: Sequence[Wheel],
+    target: Target,
+    compiler: Compiler | None,
+    options: Options,
+    report: Report,
+) -> Plan:
     """Add the modules' bytecode, if it can be compiled and fits."""
     from layer_builder import bytecode, prove, sizes
 
     with report.timed("bytecode"):
-        compiler = bytecode.Compiler.find(target)
         room = options.size_limit - plan.unzipped_bytes
         compiled = bytecode.add(plan, wheels, target, compiler, room=room)
     report.checks["bytecode"] = compiled.check
     report.checks["size"] = sizes.measure(prove.files_of(compiled.plan), options.size_limit).check
     if compiled.warning:
         report.warnings.append(compiled.warning)
-    return compiled.plan, compiler
+    return compiled.plan
 
 
 def _asked_for(wanted: Requirements, plan: Plan, target: Target) -> list[Modules]:
@@ -172,9 +303,7 @@ def _deliver(
     options: Options, target: Target, name: str, plan: Plan, check: Callable[[Path], None], report: Report
 ) -> Layer:
     """Write the zip where it is wanted, once it has passed the check; with `-s`, publish it too."""
-    description = options.description
-    if description is None:
-        description = "|".join(report.requirements)[:MAX_DESCRIPTION]
+    description = _description(options, report)
     url = _s3_url(options, name)
     if url is None:
         file = _file(options, name)
@@ -186,7 +315,7 @@ def _deliver(
         file = Path(folder, "layer.zip")
         written = _write(plan, file, check, report)
         with report.timed("upload"):
-            storage.upload_zip(file, url, _metadata(options, target, report))
+            storage.upload_zip(file, url, _metadata(options, target, report), written.code_sha256)
     log.info("uploaded %s", url)
     arn = None
     if options.publish_bucket:
@@ -197,6 +326,12 @@ def _deliver(
         log.info("published %s", arn)
     place = Zip(str(url), url.bucket, url.key, written.bytes, plan.unzipped_bytes)
     return Layer(options.name, description, options.license, name, written.code_sha256, place, arn)
+
+
+def _description(options: Options, report: Report) -> str:
+    if options.description is not None:
+        return options.description
+    return "|".join(report.requirements)[:MAX_DESCRIPTION]
 
 
 def _write(plan: Plan, file: Path, check: Callable[[Path], None], report: Report) -> Written:
@@ -248,11 +383,3 @@ def _metadata(options: Options, target: Target, report: Report) -> dict[str, str
 def _package(wheel: Wheel, plan: Plan) -> Package:
     pick = wheel.pick
     return Package(pick.name, pick.version, pick.filename, pick.sha256, plan.sizes[pick.name], wheel.license)
-
-
-def _not_done(options: Options) -> list[str]:
-    """Name what was asked for and this version leaves out, rather than leave it out in silence."""
-    warnings = []
-    if options.allow_sdist:
-        warnings.append(f"Nothing is built from source: {', '.join(options.allow_sdist)} must have a wheel.")
-    return warnings

@@ -12,7 +12,7 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,8 +25,14 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-from layer_builder import requirements, resolve
-from layer_builder.errors import HashMismatchError, NoWheelError, RequirementsError, ResolutionError
+from layer_builder import requirements, resolve, storage
+from layer_builder.errors import (
+    BuildError,
+    HashMismatchError,
+    NoWheelError,
+    RequirementsError,
+    ResolutionError,
+)
 from layer_builder.resolve import Pick
 
 if TYPE_CHECKING:
@@ -116,6 +122,17 @@ def read(content: bytes, target: Target, allow_sdist: Collection[str] = ()) -> L
     if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
         raise _refusal("tool.layerdrop.requirements is no list of strings")
     return Locked(requirements.parse("\n".join(given)), chosen)
+
+
+def is_anothers(location: str) -> bool:
+    """Tell whether a file of the lock's name is there that some other tool made, or a person."""
+    if storage.is_s3(location) or not Path(location).exists():
+        return False
+    try:
+        content = storage.read(location, limit=MAX_BYTES)
+        return bool(tomllib.loads(content.decode()).get("created-by") != CREATED_BY)
+    except (BuildError, ValueError, RecursionError):
+        return True
 
 
 def located(picks: Sequence[Pick], settings: Settings) -> list[Pick]:

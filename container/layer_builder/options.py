@@ -53,6 +53,11 @@ class Options:
     import_check: bool = True
     size_limit: int = MAX_UNZIPPED_BYTES
 
+    @property
+    def sdist_projects(self) -> frozenset[str]:
+        """The projects that may be built from source, by their normalized names."""
+        return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in self.allow_sdist)
+
     def __post_init__(self) -> None:
         """Check what can be checked without asking anyone.
 

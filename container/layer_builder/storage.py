@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SCHEME = "s3://"
 _METADATA_BYTES = 2048  # Amazon S3 User Guide, "Working with object metadata": names and values together
+_ONE_PART = 5 << 30
 _MISSING = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404"}
 _DENIED = {
     "AccessDenied",
@@ -100,18 +101,42 @@ def write(location: str, content: bytes, content_type: str) -> None:
         _s3().put_object(Bucket=url.bucket, Key=url.key, Body=content, ContentType=content_type)
 
 
-def upload_zip(file: Path, url: S3Url, metadata: dict[str, str]) -> None:
-    """Upload a layer's zip with its metadata.
+def checksum(url: S3Url) -> tuple[int, str] | None:
+    """Ask for an object's length and its SHA-256 in base64, without reading it; None if S3 keeps none.
+
+    Raises:
+        RequirementsNotFoundError: there is no such object.
+        StorageDeniedError, StorageUnavailableError: S3 does not say.
+    """
+    with _errors(f"read {url}"):
+        head = _s3().head_object(Bucket=url.bucket, Key=url.key, ChecksumMode="ENABLED")
+    sha256 = head.get("ChecksumSHA256")
+    return (head["ContentLength"], sha256) if sha256 else None
+
+
+def upload_zip(file: Path, url: S3Url, metadata: dict[str, str], code_sha256: str) -> None:
+    """Upload a layer's zip with its metadata and its SHA-256 in base64, which S3 compares and keeps.
+
+    In one part, because S3 has a SHA-256 of a whole object only then (Amazon S3 User Guide, "Checking object
+    integrity"); a zip that Lambda takes is far below the 5 GB of one request.
 
     Raises:
         StorageDeniedError, StorageUnavailableError: S3 does not take it.
     """
     with _errors(f"write {url}"):
+        from boto3.s3.transfer import TransferConfig
+
         _s3().upload_file(
             str(file),
             url.bucket,
             url.key,
-            ExtraArgs={"Metadata": fitted(metadata), "ContentType": "application/zip"},
+            ExtraArgs={
+                "Metadata": fitted(metadata),
+                "ContentType": "application/zip",
+                "ChecksumAlgorithm": "SHA256",
+                "ChecksumSHA256": code_sha256,
+            },
+            Config=TransferConfig(multipart_threshold=_ONE_PART),
         )
 
 

@@ -158,7 +158,9 @@ def test_without_a_bucket_only_the_zip_is_made(run: Callable[..., Run], tmp_path
     done = run("-r", "app == 1.0", "-n", "web", "--report", "report.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("web.zip: 2 packages for python3.13 on arm64")
-    assert sorted(file.name for file in (tmp_path / "work").iterdir()) == ["report.json", "web.zip"]
+    assert sorted(file.name for file in (tmp_path / "work").iterdir()) == [
+        "pylock.toml", "report.json", "sbom.cdx.json", "web.zip",
+    ]  # fmt: skip
     report = report_of(tmp_path / "work" / "report.json")
     content = (tmp_path / "work" / "web.zip").read_bytes()
     assert report["layer"]["zip"]["bytes"] == len(content)
