@@ -63,13 +63,14 @@ class Pipeline:
         return [arn for arn, given in inputs.items() if given["version_id"] == upload.version_id]
 
 
-@pytest.fixture(scope="session")
+# One a process, and moto's state is global: it must be gone before other packages' tests mock AWS their own way.
+@pytest.fixture(scope="package")
 def aws() -> Iterator[EmbeddedAws]:
     with EmbeddedAws(images={"local/shell": ["/bin/sh", "-c"]}) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pipeline(aws: EmbeddedAws) -> Pipeline:
     stack = aws.deploy()
     aws.warm()
