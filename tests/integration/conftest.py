@@ -63,7 +63,7 @@ class Pipeline:
         return [arn for arn, given in inputs.items() if given["version_id"] == upload.version_id]
 
 
-# One a process, and moto's state is global: it must be gone before other packages' tests mock AWS their own way.
+# moto's state is global: this one must be gone before other packages' tests mock AWS their own way.
 @pytest.fixture(scope="package")
 def aws() -> Iterator[EmbeddedAws]:
     with EmbeddedAws(images={"local/shell": ["/bin/sh", "-c"]}) as running:
