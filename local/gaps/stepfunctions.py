@@ -20,7 +20,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.utils import boto_client
-from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
 from moto.stepfunctions.parser.utils import TMP_THREADS
 
@@ -55,6 +55,9 @@ class StepFunctionsService:
         # The end of the embedded AWS does not wait for a retry.
         put(retrier_decl, "time", SimpleNamespace(sleep=self._stopping.wait))
         put(Execution, "get_start_execution_details", _with_text(Execution.get_start_execution_details))
+        put(Execution, "stop", _remembered(Execution.stop))
+        communication = BaseExecutionWorkerCommunication
+        put(communication, "terminated", _aborted(communication.terminated))
         backend = StepFunctionsParserBackend
         put(backend, "start_execution", _named(backend.start_execution))
 
@@ -148,6 +151,25 @@ def _with_text(original: Any) -> Any:
         return described
 
     return details
+
+
+def _remembered(original: Any) -> Any:
+    def stop(execution: Execution, *args: Any, **kwargs: Any) -> None:
+        vars(execution)["was_stopped"] = True
+        original(execution, *args, **kwargs)
+
+    return stop
+
+
+def _aborted(original: Any) -> Any:
+    # moto calls an execution FAILED when its stop makes the task under way fail.
+    def terminated(communication: BaseExecutionWorkerCommunication) -> None:
+        original(communication)
+        execution = communication.execution
+        if vars(execution).get("was_stopped") and execution.exec_status == ExecutionStatus.FAILED:
+            execution.exec_status, execution.error, execution.cause = ExecutionStatus.ABORTED, None, None
+
+    return terminated
 
 
 def _named(original: Any) -> Any:

@@ -1,9 +1,9 @@
 """The embedded AWS with the real template, seen through the fault proxy, its events in the test's hand."""
 
 import json
-import os
 import resource
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +45,11 @@ class Pipeline:
         cache = folder / "cache"
         patch.setenv("LAYER_BUILDER_INDEX_URL", self.index.url)
         patch.setenv("LAYER_BUILDER_CACHE", str(cache))
+        # A place of its own for temporary files: what is left there was left by us.
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        patch.setenv("TMPDIR", str(self.temporary))
+        patch.setattr(tempfile, "tempdir", str(self.temporary))
         self.cache = cache
         self.held: list[tuple[Any, Any]] | None = None
         self._patch = patch
@@ -65,7 +70,7 @@ class Pipeline:
         timeout = LocalJob._get_attempt_duration
 
         def attempt_duration(job: LocalJob) -> Any:
-            return ATTEMPT_SECONDS if "forever" in str(job.name) else timeout(job)
+            return ATTEMPT_SECONDS if "forever" in str(job.job_name) else timeout(job)
 
         patch.setattr(LocalJob, "_get_attempt_duration", attempt_duration)
         registry = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/*"
@@ -156,8 +161,13 @@ class Pipeline:
                 if not executions.get(version)
                 or any(str(execution.exec_status.value) == "RUNNING" for execution in executions[version])
             }
-            assert time.monotonic() < deadline, f"{len(left)} uploads have not ended"
+            assert time.monotonic() < deadline, self._unended(left)
             time.sleep(0.05)
+
+    def _unended(self, versions: set[str]) -> str:
+        found = self.executions()
+        keys = [execution.input_data["input"]["key"] for v in versions for execution in found[v]]
+        return f"{len(versions)} uploads have not ended: {keys}"
 
     def until(self, look: Callable[[], Any], seconds: float = 60) -> Any:
         deadline = time.monotonic() + seconds
@@ -204,6 +214,11 @@ class Pipeline:
             found[detail["input"]["version_id"]].append(detail)
         return found
 
+    def leftovers(self) -> list[str]:
+        """Temporary files and folders of builds."""
+        names = [path.name for path in self.temporary.iterdir()]
+        return [name for name in names if not name.startswith("layerdrop-local-")]
+
     def objects(self, prefix: str) -> list[str]:
         pages = self.aws.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
@@ -212,11 +227,3 @@ class Pipeline:
 def memory() -> int:
     """Most memory that this process ever held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def leftovers() -> set[str]:
-    """Temporary files and folders of builds."""
-    folder = Path(os.environ.get("TMPDIR") or "/tmp")
-    return {
-        path.name for path in folder.iterdir() if path.name.startswith(("layer-builder-", "layerdrop-job-"))
-    }

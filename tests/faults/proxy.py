@@ -188,7 +188,10 @@ class FaultProxy:
 
 def _body_of(request: http.server.BaseHTTPRequestHandler) -> bytes:
     if request.headers.get("Transfer-Encoding", "").lower() != "chunked":
-        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        length = int(request.headers.get("Content-Length") or 0)
+        if len(whole := request.rfile.read(length)) < length:
+            raise ConnectionError("its sender died; no service takes half a body")
+        return whole
     body = bytearray()
     while size := int(request.rfile.readline().partition(b";")[0], 16):
         body += request.rfile.read(size)

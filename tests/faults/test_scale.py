@@ -1,0 +1,41 @@
+"""Many uploads at once."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .harness import Pipeline, memory
+from .index import good
+from .test_aws_faults import key_of
+
+UPLOADS = 300
+REAL = 30
+"""As many are built by the real builder, among the others: a build costs it more than all the rest does."""
+
+
+def test_300_uploads_at_once(pipeline: Pipeline, tried: Any) -> None:
+    """Every one answered, once."""
+    pipeline.index.add("many", good("many"))
+    pipeline.wait([pipeline.upload(key_of("realwarm"), "many")])
+    before, began = memory(), time.monotonic()
+    every = UPLOADS // REAL
+    tokens = [f"{'real' if number % every == 0 else ''}many{number:03}" for number in range(UPLOADS)]
+
+    def upload(token: str) -> str:
+        return pipeline.upload(key_of(token), f"many\n# {token}")
+
+    with ThreadPoolExecutor(16) as threads:
+        versions = dict(zip(tokens, threads.map(upload, tokens), strict=True))
+    pipeline.wait(versions.values(), 280)
+    seconds = time.monotonic() - began
+    executions = pipeline.executions()
+    assert Counter(len(executions[version]) for version in versions.values()) == {1: UPLOADS}
+    for token, version in versions.items():
+        manifest = pipeline.manifest(key_of(token))
+        assert (manifest["status"], manifest["input"]["version_id"]) == ("SUCCEEDED", version)
+        assert set(pipeline.versions(f"{token}-py313-arm64")) == {1}
+    ends = pipeline.ends()
+    assert all([end["status"] for end in ends[version]] == ["SUCCEEDED"] for version in versions.values())
+    figures = f"{seconds:.0f} s, memory {before} -> {memory()} MB"
+    tried("uploads at once", UPLOADS, UPLOADS, figures)
