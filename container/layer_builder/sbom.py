@@ -75,7 +75,7 @@ def _license(text: str) -> dict[str, Any]:
     """Give an SPDX expression as one, and anything else as the name of a license."""
     try:
         return {"expression": canonicalize_license_expression(text)}
-    except InvalidLicenseExpression:
+    except (InvalidLicenseExpression, RecursionError):  # whoever made the wheel wrote it
         return {"license": {"name": text}}
 
 

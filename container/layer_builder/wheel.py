@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from layer_builder.elf import Collector
     from layer_builder.resolve import Pick
 
-_RECORD_FORMAT = 1
+_RECORD_FORMAT = 2
 _RECORD_NAME = f"contents-{_RECORD_FORMAT}.json"
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _UTF8_NAME = 0x800
@@ -325,16 +325,23 @@ def _rows(record: bytes) -> list[list[str]]:
 
 
 def _license(raw: Any) -> str | None:
-    """Take the license expression (PEP 639), else the classifiers, else a one-line license field."""
+    """Take the license expression (PEP 639), else a license field that is one, though older than that, else
+    the classifiers, which say less ("BSD License"), else a license field of one line.
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
     if expression := raw.get("license_expression"):
         return str(expression)
+    text = (raw.get("license") or "").strip()
+    text = text if "\n" not in text and len(text) <= 100 else ""  # the license itself, not its name
+    with suppress(InvalidLicenseExpression):
+        return str(canonicalize_license_expression(text))
     prefix = "License :: "
     named = [line.rpartition(" :: ")[2] for line in raw.get("classifiers", ()) if line.startswith(prefix)]
     named = [name for name in named if name != "OSI Approved"]
     if named:
         return ", ".join(named)
-    text = (raw.get("license") or "").strip()
-    return text if text and "\n" not in text and len(text) <= 100 else None
+    return text if text and text != "UNKNOWN" else None
 
 
 def _scripts(pick: Pick, archive: zipfile.ZipFile, path: str) -> Iterator[Script]:

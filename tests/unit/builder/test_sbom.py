@@ -43,6 +43,8 @@ def checked(content: bytes) -> dict[str, Any]:
         ("MIT", [{"expression": "MIT"}]),
         ("mit or apache-2.0", [{"expression": "MIT OR Apache-2.0"}]),
         ("BSD License, ISC License (ISCL)", [{"license": {"name": "BSD License, ISC License (ISCL)"}}]),
+        ("(" * 5000, [{"license": {"name": "(" * 5000}}]),
+        ("(" * 5000 + "MIT" + ")" * 5000, [{"license": {"name": "(" * 5000 + "MIT" + ")" * 5000}}]),
         ("LicenseRef-Ours", [{"expression": "LicenseRef-Ours"}]),
         ("Ünser \"own\" 'thing'\u2028", [{"license": {"name": "Ünser \"own\" 'thing'\u2028"}}]),
     ],

@@ -75,6 +75,11 @@ def test_it_is_verified_once_and_remembered(good: Path, monkeypatch: pytest.Monk
         ("License: MIT\n", "MIT"),
         ("License: " + "long " * 50 + "\n", None),
         ("License: x\nClassifier: License :: OSI Approved :: MIT License\n", "MIT License"),
+        (
+            "License: apache-2.0\nClassifier: License :: OSI Approved :: Apache Software License\n",
+            "Apache-2.0",
+        ),
+        ("License: UNKNOWN\n", None),
         ("License-Expression: MIT OR Apache-2.0\nLicense: x\n", "MIT OR Apache-2.0"),
         ("Classifier: License :: OSI Approved\nLicense: BSD\n", "BSD"),
     ],
