@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,10 +110,16 @@ def _choose(
     wanted = requirements.parse(_read(options))
     report.requirements = wanted.texts
     log.info("%d requirements for %s", len(wanted.lines), target)
+    threading.Thread(target=_import_ahead, daemon=True).start()
     with report.timed("resolve"):
         resolution = resolve(wanted, target, settings, options.sdist_projects)
     report.warnings += resolution.warnings
     return wanted, list(resolution.picks)
+
+
+def _import_ahead() -> None:
+    """Import what comes after the resolving while that waits for uv."""
+    from layer_builder import import_check, prove  # noqa: F401
 
 
 def _read(options: Options) -> str:
