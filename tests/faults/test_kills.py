@@ -43,8 +43,6 @@ def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any) -> Non
             assert pipeline.pointer(layer) is None
     assert killed > KILLS // 3
     assert pipeline.leftovers() == []
-    partial = [path.name for path in pipeline.cache.rglob("*") if path.is_file() and path.suffix == ".part"]
-    assert partial == []
     for key in filter(lambda key: key.endswith(".zip"), pipeline.objects("layers/")):
         stored = pipeline.aws.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         assert zipfile.is_zipfile(io.BytesIO(stored)), (key, len(stored), stored[:80])
