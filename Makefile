@@ -32,16 +32,17 @@ up: $(VENV)/run.stamp ## serve the embedded AWS until Ctrl-C [PORT=4566]
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## unit, integration and end-to-end tests [PYTEST_ARGS=…]
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/dev.stamp .venv-sam/sam.stamp $(ASL) ## every static check
+lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) ## every static check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint container/Dockerfile
-	$(BIN)/cfn-lint template.yaml
-	SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1
+	$(BIN)/cfn-lint template.yaml infra/*.yaml
+	for template in template.yaml infra/*.yaml; do SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1 --template "$$template"; done
+	.venv-checkov/bin/checkov --quiet --compact --skip-download --file template.yaml infra/*.yaml container/Dockerfile
 	$(BIN)/python -m local translate .cache/translated
 	$(BIN)/cfn-lint .cache/translated/template.json
 	PATH="$(CURDIR)/.venv-node/bin:$$PATH" $(ASL) --json-path .cache/translated/build_layers.asl.json
@@ -61,6 +62,7 @@ lock: $(VENV)/uv.stamp ## renew the hashed requirements files
 	compile --python-version 3.11 requirements/run.in -o requirements/run.txt; \
 	compile --python-version 3.11 requirements/dev.in -o requirements/dev.txt; \
 	compile --python-version 3.11 requirements/sam.in -o requirements/sam.txt; \
+	compile --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt; \
 	compile --python-version 3.11 requirements/node.in -o requirements/node.txt; \
 	compile --python-version 3.11 -c requirements/run.txt requirements/uv.in -o requirements/uv.txt; \
 	compile --python-version 3.13 -c requirements/run.txt functions/requirements.in -o functions/requirements.txt; \
@@ -68,7 +70,7 @@ lock: $(VENV)/uv.stamp ## renew the hashed requirements files
 
 .PHONY: clean
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-sam .venv-node .cache .aws-sam out requirements/npm/node_modules
+	rm -rf .venv .venv-sam .venv-checkov .venv-node .cache .aws-sam out requirements/npm/node_modules
 
 $(VENV)/uv.stamp: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Layerdrop needs Python 3.11 or newer; this is %s. Say which one to use: make PYTHON=python3.13 …" % sys.version.split()[0])'
@@ -91,6 +93,13 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo 'Setting up sam in .venv-sam …'
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-sam
 	@$(UV) pip install --quiet --python .venv-sam --require-hashes -r requirements/sam.txt
+	@touch $@
+
+# checkov pins boto3 exactly, as sam does.
+.venv-checkov/checkov.stamp: $(VENV)/uv.stamp requirements/checkov.txt
+	@echo 'Setting up checkov in .venv-checkov …'
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-checkov
+	@$(UV) pip install --quiet --python .venv-checkov --require-hashes -r requirements/checkov.txt
 	@touch $@
 
 # asl-validator runs on node: the machine's own, else one from a wheel.

@@ -297,15 +297,19 @@ def make_state_machine(properties: Properties, logical_id: str, stack: Stack) ->
     return Made(arn, {"Arn": arn, "Name": name})
 
 
-def make_repository(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::ECR::Repository. It stays empty: the builder on this machine stands in for the image."""
-    name = properties.take("RepositoryName") or stack.physical_name(logical_id).lower()
-    lifecycle = properties.take("LifecyclePolicy", {})
-    made = stack.call("ecr", "CreateRepository", RepositoryName=name, **properties.take_all())
-    repository = made["repository"]
-    if text := lifecycle.get("LifecyclePolicyText"):
-        stack.call("ecr", "PutLifecyclePolicy", RepositoryName=name, LifecyclePolicyText=text)
-    return Made(name, {"Arn": repository["repositoryArn"], "RepositoryUri": repository["repositoryUri"]})
+def make_builder_image(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::CloudFormation::Stack of infra/image.yaml: the builder on this machine stands in for the image."""
+    if logical_id != "BuilderImage":
+        raise TemplateError("of the nested stacks, only the image's has something to stand in for it")
+    properties.take_all()
+    repository = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/{stack.name}"
+    outputs = {
+        "Arm64Image": f"{repository}:local-arm64",
+        "X8664Image": f"{repository}:local-x86_64",
+        "RepositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/{stack.name}",
+        "RepositoryUri": repository,
+    }
+    return Made(logical_id, {f"Outputs.{name}": value for name, value in outputs.items()})
 
 
 def make_security_group(properties: Properties, logical_id: str, stack: Stack) -> Made:
@@ -416,9 +420,9 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Batch::ComputeEnvironment": make_compute_environment,
     "AWS::Batch::JobDefinition": make_job_definition,
     "AWS::Batch::JobQueue": make_job_queue,
+    "AWS::CloudFormation::Stack": make_builder_image,
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::EC2::SecurityGroup": make_security_group,
-    "AWS::ECR::Repository": make_repository,
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::Lambda::EventInvokeConfig": make_event_invoke_config,

@@ -49,7 +49,7 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
 
 
 def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
-    """Upload the local code and state machines that a SAM template names, and name the uploads instead."""
+    """Upload the local files that a SAM template names, and name the uploads instead."""
     defaults = document.get("Globals", {}).get("Function", {})
     packages: dict[Path, str] = {}
 
@@ -63,6 +63,10 @@ def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
         properties = resource.setdefault("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
             properties["CodeUri"] = package_folder(properties.get("CodeUri") or defaults["CodeUri"])
+        elif resource["Type"] == "AWS::Serverless::Application":
+            nested = (folder / properties["Location"]).read_bytes()
+            url = upload(f"{name}.template", nested)
+            properties["Location"] = url.replace("s3://", "https://s3.amazonaws.com/", 1)
         elif isinstance(properties.get("DefinitionUri"), str):
             definition = (folder / properties["DefinitionUri"]).read_bytes()
             json.loads(definition)  # a syntax error is better told here than by the service

@@ -109,11 +109,8 @@ def test_parameters_are_explained_and_grouped_once() -> None:
         assert parameter["Description"].endswith("."), name
 
 
-def test_only_the_network_must_be_given() -> None:
-    assert {name for name, parameter in PARAMETERS.items() if "Default" not in parameter} == {
-        "VpcId",
-        "SubnetIds",
-    }
+def test_nothing_must_be_given() -> None:
+    assert [name for name, parameter in PARAMETERS.items() if "Default" not in parameter] == []
 
 
 def test_the_console_s_runtimes_are_the_code_s() -> None:
@@ -384,7 +381,7 @@ def test_an_architecture_has_everything_of_its_own(resources: dict[str, Any]) ->
     for prefix, (cpu, architecture) in BATCH.items():
         definition = resources[f"{prefix}JobDefinition"]["Properties"]["ContainerProperties"]
         assert definition["RuntimePlatform"]["CpuArchitecture"] == cpu
-        assert words(definition["Image"]).endswith(f"-{architecture}")
+        assert words(definition["Image"]) == f"${{BuilderImage.Outputs.{prefix}Image}}"
         (order,) = resources[f"{prefix}Queue"]["Properties"]["ComputeEnvironmentOrder"]
         assert order["ComputeEnvironment"] == {"Ref": f"{prefix}ComputeEnvironment"}
         assert variables[f"{architecture.upper()}_QUEUE_ARN"] == {"Ref": f"{prefix}Queue"}
