@@ -182,6 +182,7 @@ def test_a_build_can_read_its_input_write_its_results_and_nothing_else(resources
     assert grants(resources, "JobRole") == {
         ("s3:GetObject", "${Bucket.Arn}/requirements/*"),
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
+        ("s3:GetObject", "${Bucket.Arn}/layers/*"),
         ("s3:PutObject", "${Bucket.Arn}/layers/*"),
         ("s3:PutObject", "${Bucket.Arn}/builds/*"),
     }
