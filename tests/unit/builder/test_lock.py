@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from packaging.pylock import Pylock
 
@@ -56,6 +57,7 @@ def named(pick: Pick) -> Pick:
     return replace(pick, filename=f"{pick.name.replace('-', '_')}-{pick.version}-py3-none-any.whl")
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(picks.map(named), min_size=1, max_size=5, unique_by=lambda pick: pick.name))
 def test_what_is_written_is_read_again(given_picks: list[Pick]) -> None:
     wanted = requirements.parse("app[extra]>=1; python_version > '3.11'\ndep")
@@ -191,6 +193,7 @@ def test_two_versions_of_a_package_are_refused() -> None:
         lock.read(f"{GOOD}[[packages]]{entry}".encode(), TARGET)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 @example(GOOD.encode() + b"\0")
 @example(b"\xff")
