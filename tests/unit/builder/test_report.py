@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 import layer_builder
-from layer_builder import errors
+from layer_builder import bytecode, errors, import_check, libraries, prove
 from layer_builder.errors import BuildError
 from layer_builder.report import Layer, Package, Report, Zip
 
@@ -18,14 +18,24 @@ SCHEMA = json.loads(
     Path(layer_builder.__file__).with_name("schemas").joinpath("report.schema.json").read_text()
 )
 VALIDATOR = Draft202012Validator(SCHEMA)
-CODES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, BuildError)]
+MODULES = (errors, bytecode, import_check, libraries, prove)
+KINDS = {one for module in MODULES for one in vars(module).values() if isinstance(one, type)}
+CODES = sorted((one for one in KINDS if issubclass(one, BuildError)), key=lambda kind: kind.code)
 
 
 def succeeded() -> Report:
     place = Zip("s3://b/layers/x.zip", "b", "layers/x.zip", 1000, 2000)
     layer = Layer("web", "requests", None, "0" * 64, "A" * 43 + "=", place)
     package = Package("requests", "2.32.3", "requests-2.32.3-py3-none-any.whl", "1" * 64, 2000, "Apache-2.0")
-    return Report("arm64", "python3.13", ["requests==2.32.3"], layer, [package], ["w"], {"resolve": 0.5})
+    return Report(
+        "arm64",
+        "python3.13",
+        ["requests==2.32.3"],
+        layer,
+        [package],
+        warnings=["w"],
+        timings={"resolve": 0.5},
+    )
 
 
 def test_the_schema_is_one() -> None:
