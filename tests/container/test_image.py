@@ -147,7 +147,12 @@ def test_proved_imported_and_compiled_for_each_runtime(image: Image, tmp_path: P
     for used in (checks["imports"]["python"], checks["bytecode"]["interpreter"]):
         assert used.rpartition(".")[0] == minor
     # Nothing of what they unpacked or wrote is left.
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "out",
+        "report.json",
+        "pylock.toml",
+        "sbom.cdx.json",
+    }
 
 
 def test_other_architecture_is_proved_but_not_imported(image: Image, tmp_path: Path) -> None:

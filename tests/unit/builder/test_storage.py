@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING
 
 import boto3
@@ -97,11 +99,17 @@ def test_what_is_not_there_is_the_callers_fault(s3: S3Client, url: str, version:
     assert not caught.value.message.endswith("..")
 
 
-def test_a_zip_is_uploaded_with_its_metadata(s3: S3Client, tmp_path: Path) -> None:
+def sha256(file: Path) -> str:
+    return base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode()
+
+
+def test_a_zip_is_uploaded_with_its_metadata_and_checksum(s3: S3Client, tmp_path: Path) -> None:
     file = tmp_path / "x.zip"
     file.write_bytes(b"PK" * 10)
-    storage.upload_zip(file, S3Url("bkt", "layers/x.zip"), {"requirements": "ä==1", "license-info": ""})
-    head = s3.head_object(Bucket="bkt", Key="layers/x.zip")
+    metadata = {"requirements": "ä==1", "license-info": ""}
+    storage.upload_zip(file, S3Url("bkt", "layers/x.zip"), metadata, sha256(file))
+    head = s3.head_object(Bucket="bkt", Key="layers/x.zip", ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"] == sha256(file)
     assert head["Metadata"] == {"requirements": "?==1"}
     assert head["ContentType"] == "application/zip"
 
@@ -110,7 +118,7 @@ def test_a_bucket_that_is_not_there_is_said_so(s3: S3Client, tmp_path: Path) -> 
     file = tmp_path / "x.zip"
     file.write_bytes(b"PK")
     with pytest.raises(StorageDeniedError, match="bucket does not exist"):
-        storage.upload_zip(file, S3Url("nope-nope", "x.zip"), {})
+        storage.upload_zip(file, S3Url("nope-nope", "x.zip"), {}, sha256(file))
     with pytest.raises(StorageDeniedError):
         storage.write("s3://nope-nope/report.json", b"{}", "application/json")
 
