@@ -1,13 +1,12 @@
-"""One embedded AWS for these tests, and the table of what they tried."""
+"""One embedded AWS for these tests, and rows for the table of what they tried."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from .harness import Pipeline
+from tests.conftest import FAULT
 
-TABLE: list[tuple[str, int, int, str]] = []
+from .harness import Pipeline
 
 
 @pytest.fixture(scope="package")
@@ -30,24 +29,10 @@ def no_rules_left(pipeline: Pipeline) -> Iterator[None]:
 
 
 @pytest.fixture
-def tried() -> Any:
+def tried(record_property: Callable[[str, object], None]) -> Callable[..., None]:
     """Notes a row of the table: what was tried, how often, how often the promise held, and figures."""
 
     def note(fault: str, tries: int, held: int, figures: str = "") -> None:
-        TABLE.append((fault, tries, held, figures))
+        record_property(FAULT, [fault, tries, held, figures])
 
     return note
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if not TABLE:
-        return
-    merged: dict[str, tuple[int, int, str]] = {}
-    for fault, tries, held, figures in TABLE:
-        before = merged.get(fault, (0, 0, ""))
-        merged[fault] = (before[0] + tries, before[1] + held, figures or before[2])
-    width = max(map(len, merged))
-    terminalreporter.section("faults")
-    terminalreporter.write_line(f"{'fault':{width}}  tries   held")
-    for fault, (tries, held, figures) in merged.items():
-        terminalreporter.write_line(f"{fault:{width}}  {tries:5}  {held:5}  {figures}".rstrip())
