@@ -82,6 +82,9 @@ def one_build(clients: Clients) -> float:
     """Upload the article's example to a new folder; return the seconds until its manifest says SUCCEEDED."""
     key = f"requirements/arm64/{uuid.uuid4().hex[:12]}/requirements.txt"
     upload = Upload(BUCKET, key, "")
+    # Else the zip of the build before would be found by its digest, and nothing would be built.
+    for layer in clients.s3.list_objects_v2(Bucket=BUCKET, Prefix="layers/").get("Contents", ()):
+        clients.s3.delete_object(Bucket=BUCKET, Key=layer["Key"])
     start = time.perf_counter()
     clients.s3.put_object(Bucket=BUCKET, Key=key, Body=ARTICLE.encode())
     while not (manifest := ended(clients, upload.manifest_key)):
