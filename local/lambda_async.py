@@ -44,15 +44,23 @@ class AsyncInvocations:
         self._invoke = invoke
         self._send_message = send_message
         self._stop = threading.Event()
+        self._accepting = threading.Lock()
         self._threads = ThreadPoolExecutor(32, thread_name_prefix="asynchronous invocation")
 
     def accept(self, function: Function, event: object, handling: FailureHandling) -> None:
-        """Take an event; what becomes of it shows only in what the function does, or at the destination."""
-        self._threads.submit(self._deliver, function, event, handling).add_done_callback(_log_failure)
+        """Take an event; what becomes of it shows only in what the function does, or at the destination.
+
+        One that comes after ``close`` is dropped.
+        """
+        with self._accepting:
+            if not self._stop.is_set():
+                delivery = self._threads.submit(self._deliver, function, event, handling)
+                delivery.add_done_callback(_log_failure)
 
     def close(self) -> None:
         """Drop what was not tried yet and wait for the tries under way."""
-        self._stop.set()
+        with self._accepting:
+            self._stop.set()
         self._threads.shutdown(cancel_futures=True)
 
     def _deliver(self, function: Function, event: object, handling: FailureHandling) -> None:

@@ -21,6 +21,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
+from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
 from moto.stepfunctions.parser.utils import TMP_THREADS
 
@@ -55,7 +56,9 @@ class StepFunctionsService:
         # The end of the embedded AWS does not wait for a retry.
         put(retrier_decl, "time", SimpleNamespace(sleep=self._stopping.wait))
         put(Execution, "get_start_execution_details", _with_text(Execution.get_start_execution_details))
+        put(Execution, "__init__", _running(Execution.__init__))
         put(Execution, "stop", _remembered(Execution.stop))
+        put(ExecutionWorker, "start", _stoppable(ExecutionWorker.start))
         communication = BaseExecutionWorkerCommunication
         put(communication, "terminated", _aborted(communication.terminated))
         backend = StepFunctionsParserBackend
@@ -151,6 +154,25 @@ def _with_text(original: Any) -> Any:
         return described
 
     return details
+
+
+def _running(original: Any) -> Any:
+    # moto's has no status between being listed and being started.
+    def init(execution: Execution, *args: Any, **kwargs: Any) -> None:
+        original(execution, *args, **kwargs)
+        execution.exec_status = ExecutionStatus.RUNNING
+
+    return init
+
+
+def _stoppable(original: Any) -> Any:
+    # moto makes what a stop acts on in the execution's thread, and cannot stop one whose thread is late.
+    def start(worker: ExecutionWorker) -> None:
+        environment = worker.env = worker._get_evaluation_environment()
+        vars(worker)["_get_evaluation_environment"] = lambda: environment
+        original(worker)
+
+    return start
 
 
 def _remembered(original: Any) -> Any:

@@ -6,7 +6,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.sqs.models import sqs_backends
+from moto.stepfunctions.parser.api import ExecutionStatus
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
@@ -88,9 +90,12 @@ class Pipeline:
         self._patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda s: waiting(s * HASTE)))
         self.outputs = self.aws.deploy().outputs
         clients = self.aws.clients
-        names = [item["FunctionName"] for item in clients.lambda_.list_functions()["Functions"]]
-        (publisher,) = (name for name in names if "PublishLayer" in name)
-        clients.lambda_.update_function_configuration(FunctionName=publisher, Timeout=PUBLISH_SECONDS)
+        functions = clients.lambda_.list_functions()["Functions"]
+        (publisher,) = (item for item in functions if "PublishLayer" in item["FunctionName"])
+        self._publisher = publisher["FunctionName"], publisher["Timeout"]
+        clients.lambda_.update_function_configuration(
+            FunctionName=publisher["FunctionName"], Timeout=PUBLISH_SECONDS
+        )
         sqs, events = clients.get("sqs"), clients.get("events")
         self._ends = sqs.create_queue(QueueName="ends")["QueueUrl"]
         arn = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:ends"
@@ -150,26 +155,38 @@ class Pipeline:
                 found[execution.input_data["input"]["version_id"]].append(execution)
         return found
 
-    def wait(self, versions: Iterable[str], seconds: float = 120) -> None:
-        """Wait until each upload's execution has ended."""
-        deadline, left = time.monotonic() + seconds, set(versions)
+    def wait(self, versions: Iterable[str], seconds: float = 240) -> None:
+        """Wait until each upload's execution has ended; give up when none has for so long."""
+        left, deadline = set(versions), time.monotonic() + seconds
         while left:
             executions = self.executions()
-            left = {
+            ended = {
                 version
                 for version in left
-                if not executions.get(version)
-                or any(str(execution.exec_status.value) == "RUNNING" for execution in executions[version])
+                if executions.get(version)
+                and all(execution.exec_status != ExecutionStatus.RUNNING for execution in executions[version])
             }
+            left -= ended
+            if ended:
+                deadline = time.monotonic() + seconds
             assert time.monotonic() < deadline, self._unended(left)
             time.sleep(0.05)
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """PublishLayer has its own time limit while this lasts."""
+        clients = self.aws.clients
+        name, seconds = self._publisher
+        clients.lambda_.update_function_configuration(FunctionName=name, Timeout=seconds)
+        yield
+        clients.lambda_.update_function_configuration(FunctionName=name, Timeout=PUBLISH_SECONDS)
 
     def _unended(self, versions: set[str]) -> str:
         found = self.executions()
         keys = [execution.input_data["input"]["key"] for v in versions for execution in found[v]]
         return f"{len(versions)} uploads have not ended: {keys}"
 
-    def until(self, look: Callable[[], Any], seconds: float = 60) -> Any:
+    def until(self, look: Callable[[], Any], seconds: float = 240) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := look()):
             assert time.monotonic() < deadline, "it did not happen in time"

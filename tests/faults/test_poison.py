@@ -158,7 +158,7 @@ def answers(pipeline: Pipeline) -> dict[str, tuple[str, str, Any]]:
         pipeline.index.add_page(f"bad{name}", serve)
         wanted.append((f"{ARM}real-{name}/requirements.txt", f"bad{name}", code))
     sent = {key: (code, pipeline.upload(key, content)) for key, content, code in wanted}
-    pipeline.wait((version for _, version in sent.values()), 100)
+    pipeline.wait((version for _, version in sent.values()))
     return {key: (code, version, pipeline.manifest(key)) for key, (code, version) in sent.items()}
 
 
