@@ -388,12 +388,24 @@ def make_alarm(properties: Properties, logical_id: str, stack: Stack) -> Made:
     return Made(name, {"Arn": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:{name}"})
 
 
+def make_dashboard(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::CloudWatch::Dashboard. It has nothing to show."""
+    name, body = (
+        properties.take("DashboardName") or stack.physical_name(logical_id),
+        properties.take("DashboardBody"),
+    )
+    json.loads(body)  # moto takes any text
+    stack.call("cloudwatch", "PutDashboard", DashboardName=name, DashboardBody=body)
+    return Made(name)
+
+
 def make_rule(properties: Properties, logical_id: str, stack: Stack) -> Made:
     """AWS::Events::Rule on the default bus."""
     name = properties.take("Name") or stack.physical_name(logical_id)
     pattern, targets = json.dumps(properties.take("EventPattern")), properties.take("Targets", [])
     rule = stack.call("events", "PutRule", Name=name, EventPattern=pattern, **properties.take_all())
-    stack.call("events", "PutTargets", Rule=name, Targets=targets)
+    if targets:
+        stack.call("events", "PutTargets", Rule=name, Targets=targets)
     return Made(name, {"Arn": rule["RuleArn"]})
 
 
@@ -422,6 +434,7 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Batch::JobQueue": make_job_queue,
     "AWS::CloudFormation::Stack": make_builder_image,
     "AWS::CloudWatch::Alarm": make_alarm,
+    "AWS::CloudWatch::Dashboard": make_dashboard,
     "AWS::EC2::SecurityGroup": make_security_group,
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,

@@ -26,6 +26,8 @@ class ErrorCode(StrEnum):
     """The builder said no, but left no report that says why."""
     JOB_FAILED = "JOB_FAILED"
     """The build job could not start or did not end by itself."""
+    JOB_NOT_STARTED = "JOB_NOT_STARTED"
+    """Batch could not give the build job a place to run, and canceled it after a while."""
     JOB_TIMED_OUT = "JOB_TIMED_OUT"
     """The build took longer than the stack allows, or found no capacity in time."""
     JOB_OUT_OF_MEMORY = "JOB_OUT_OF_MEMORY"

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 _BUILDER_EXITS = (2, 75, 70)
 # By signal 9, which the kernel sends when memory is short.
 _KILLED = 137
+# Why a queue's time limit may cancel a job before it starts: what happened, and what to do. All there are:
+# https://docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable_time_limit_actions.html
+_NOT_STARTED = {
+    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE": (
+        "The build job asks for more vCPUs than the stack lets be at work at once.",
+        "Raise the stack's parameter MaxVcpus, or lower the vCPUs of this architecture's jobs.",
+    ),
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT": (
+        "There is nothing of the size that the build job asks for.",
+        "Choose memory for this architecture's jobs that Fargate has for their vCPUs.",
+    ),
+    "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": (
+        "AWS had no capacity for the build job.",
+        "Upload the file again later; with FARGATE_SPOT, set this architecture's capacity to FARGATE.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,14 @@ def _cut_short(exit_code: int | None, said: str) -> tuple[ErrorCode, str, str] |
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
     https://docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html
+    https://docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable.html
     """
+    if "JobStateTimeLimit" in said:
+        message, hint = next(
+            (told for reason, told in _NOT_STARTED.items() if reason in said),
+            ("The build job could not start.", "The stack's Batch queue says what keeps jobs from starting."),
+        )
+        return ErrorCode.JOB_NOT_STARTED, message, hint
     if "attempt duration exceeded timeout" in said:
         return (
             ErrorCode.JOB_TIMED_OUT,

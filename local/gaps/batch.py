@@ -1,6 +1,7 @@
 """Batch: jobs run as subprocesses, tried again, timed out, ended and described as Batch does."""
 
 # ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
+import json
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from moto.batch import models
 from moto.batch.models import ComputeEnvironment, Job, batch_backends
 from moto.batch.responses import BatchResponse
 from moto.batch.utils import JobStatus
+from moto.events.models import events_backends
 
 from local.batch_jobs import ExitRule, Outcome, Slots, Stop, run_attempt, tries_again
 from local.gaps import Replacements
@@ -22,6 +24,11 @@ from local.settings import ACCOUNT_ID, REGION
 
 logger = logging.getLogger(__name__)
 
+# https://docs.aws.amazon.com/batch/latest/userguide/job_stuck_in_runnable.html
+TOO_FEW_VCPUS: Final = (
+    "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - "
+    "CE(s) associated with the job queue cannot meet the CPU requirement of the job."
+)
 OVERRIDE: Final[ContextVar[dict[str, Any] | None]] = ContextVar("retry strategy of SubmitJob", default=None)
 
 
@@ -51,6 +58,7 @@ class BatchService:
         replacements.put(LocalJob, "service", self)
         replacements.put(models, "Job", LocalJob)
         replacements.put(BatchResponse, "submitjob", _with_retry_strategy(BatchResponse.submitjob))
+        replacements.put(BatchResponse, "createjobqueue", _with_time_limits(BatchResponse.createjobqueue))
 
     def stop(self, seconds: float) -> None:
         """Terminate every job and wait until it has ended."""
@@ -82,6 +90,18 @@ def _with_retry_strategy(original: Any) -> Any:
             OVERRIDE.reset(token)
 
     return submitjob
+
+
+def _with_time_limits(original: Any) -> Any:
+    # moto leaves a queue's time limits unread.
+    def createjobqueue(response: BatchResponse) -> str:
+        answer: str = original(response)
+        queue = batch_backends[ACCOUNT_ID][REGION].get_job_queue(json.loads(answer)["jobQueueArn"])
+        limits = response._get_param("jobStateTimeLimitActions") or []
+        vars(queue)["canceled_for"] = {limit["reason"] for limit in limits}
+        return answer
+
+    return createjobqueue
 
 
 class LocalJob(Job):
@@ -147,6 +167,8 @@ class LocalJob(Job):
         environment: ComputeEnvironment = self.job_queue.environments[0]
         vcpus = float(self._get_container_property("vcpus", 1))
         most = float(environment.compute_resources["maxvCpus"])
+        if vcpus > most:
+            return self._stuck(TOO_FEW_VCPUS)
         for attempt in range(1, self._attempts_allowed + 1):
             self.status = JobStatus.RUNNABLE
             with self.service.slots.take(environment.name, most, vcpus, self._stopping) as granted:
@@ -156,6 +178,24 @@ class LocalJob(Job):
             if outcome.succeeded or not tries_again(outcome, attempt, self._attempts_allowed, self._rules):
                 break
         return outcome
+
+    def _stuck(self, reason: str) -> Outcome:
+        """Wait to be ended: by the queue's time limit, which here is none, or by somebody."""
+        self.status = JobStatus.RUNNABLE
+        self.job_stopped_reason = reason  # what DescribeJobs gives as the status reason
+        detail = {
+            "jobArn": self.arn, "jobName": self.job_name, "jobId": self.job_id,
+            "jobQueue": self.job_queue.arn, "status": "RUNNABLE", "statusReason": reason,
+        }  # fmt: skip
+        entry = {"Source": "aws.batch", "DetailType": "Batch Job Queue Blocked", "Detail": json.dumps(detail)}
+        events_backends[ACCOUNT_ID][REGION].put_events([entry | {"Resources": [self.arn]}])
+        cause = reason.split(" - ")[0]
+        if cause in vars(self.job_queue)["canceled_for"]:
+            self._stopping.ask(f"Canceled by JobStateTimeLimit action due to reason: {cause}")
+        ended = threading.Event()
+        self._stopping.when_asked(ended.set)
+        ended.wait()
+        return Outcome(None, status_reason=str(self._stopping.reason), final=True)
 
     def _attempt(self, service: BatchService, number: int) -> Outcome:
         self.status = JobStatus.STARTING

@@ -35,14 +35,15 @@ class Pipeline:
     aws: EmbeddedAws
     stack: Deployment
     watcher: Watcher
+    bucket: str = BUCKET
 
     @property
     def state_machine(self) -> str:
         return self.stack.outputs["StateMachine"]
 
     def upload(self, key: str, content: str) -> Upload:
-        stored = self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=content.encode())
-        return Upload(BUCKET, key, stored["VersionId"])
+        stored = self.aws.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=content.encode())
+        return Upload(self.bucket, key, stored["VersionId"])
 
     def answer(self, upload: Upload) -> Mapping[str, Any]:
         """Wait for the end of the upload's execution and return its manifest."""

@@ -60,7 +60,7 @@ def raised(error: Exception) -> dict[str, str]:
         (job(None, START, "CannotPullContainerError: pull image manifest"), "IMAGE_NOT_PULLED"),
         (job(143, "Your Spot Task was interrupted."), "JOB_INTERRUPTED"),
         (job(None, START, "ResourceInitializationError: unable to pull secrets"), "JOB_FAILED"),
-        (job(None, "Canceled by JobStateTimeLimit action"), "JOB_FAILED"),
+        (job(None, "Canceled by JobStateTimeLimit action due to reason: NEW:ONE"), "JOB_NOT_STARTED"),
         ({"Error": "States.Timeout", "Cause": ""}, "JOB_TIMED_OUT"),
         ({"Error": "Batch.ClientException", "Cause": "JobQueue x not found"}, "JOB_FAILED"),
         (raised(ConnectionError("reset")), "INTERNAL_ERROR"),
@@ -83,6 +83,16 @@ def test_a_job_s_problem_names_its_log_and_reason() -> None:
     assert problem.log == {"group": "build-log", "stream": "arm64/default/1"}
     assert problem.details["exit_code"] == 1
     assert "odd" in problem.message
+
+
+def test_a_job_that_found_no_place_says_which_parameter_to_change() -> None:
+    canceled = "Canceled by JobStateTimeLimit action due to reason: "
+    problem = target_problem(
+        job(None, f"{canceled}MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"), None, LOGS
+    )
+    assert "MaxVcpus" in problem.hint
+    problem = target_problem(job(None, f"{canceled}CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"), None, LOGS)
+    assert "FARGATE_SPOT" in problem.hint
 
 
 @pytest.mark.parametrize("exit_code", [2, 70, 75])

@@ -1,0 +1,267 @@
+"""What the stack's owner looks at and is told: alarms, dashboard, logs, tags, and what outlives the stack."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from local.translate import translate
+from tests.unit.infra.templates import IMAGE, ROOT, translated
+
+SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+# What AWS publishes by itself, by namespace: metrics, and the dimension that names a resource of which type.
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+# https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+PUBLISHED = {
+    "AWS/Lambda": ({"Errors", "Throttles", "Duration"}, "FunctionName", "AWS::Lambda::Function"),
+    "AWS/States": (
+        {"ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut",
+         "ExecutionsAborted", "ExecutionTime"},
+        "StateMachineArn", "AWS::StepFunctions::StateMachine",
+    ),
+    "AWS/SQS": ({"ApproximateNumberOfMessagesVisible"}, "QueueName", "AWS::SQS::Queue"),
+    "AWS/Events": ({"TriggeredRules"}, "RuleName", "AWS::Events::Rule"),
+}  # fmt: skip
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/monitoring-fargate-usage.html
+FARGATE = ("ResourceCount", "Service", "Fargate", "Type", "Resource", "Resource", "vCPU", "Class")
+USAGE = {(*FARGATE, f"Standard/{kind}") for kind in ("OnDemand", "Spot")}
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    found: dict[str, Any] = translate(ROOT / "template.yaml", lambda name, _: f"s3://code/{name}")[
+        "Resources"
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def alarms(resources: dict[str, Any]) -> dict[str, Any]:
+    return {n: r["Properties"] for n, r in resources.items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+@pytest.fixture(scope="module")
+def dashboard(resources: dict[str, Any]) -> dict[str, Any]:
+    """Its body, with references kept as ${…}."""
+    [found] = [r["Properties"] for r in resources.values() if r["Type"] == "AWS::CloudWatch::Dashboard"]
+    read: dict[str, Any] = json.loads(found["DashboardBody"]["Fn::Sub"])
+    return read
+
+
+def own_metrics() -> set[str]:
+    """The names that the functions count under, by their source."""
+    names: set[str] = set()
+    for path in (ROOT / "functions/layerdrop").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_metric":
+                names |= _texts(node.args[0])
+    return names
+
+
+def _texts(node: ast.expr) -> set[str]:
+    if isinstance(node, ast.Constant):
+        return {str(node.value)}
+    if isinstance(node, ast.IfExp):
+        return _texts(node.body) | _texts(node.orelse)
+    assert isinstance(node, ast.JoinedStr)  # f"Builds{status.capitalize()}"
+    return {f"Builds{status}" for status in ("Succeeded", "Failed", "Superseded")}
+
+
+def resource_of(reference: Any) -> str:
+    """The logical id that a dimension's value leads to."""
+    if isinstance(reference, dict):
+        ((function, argument),) = reference.items()
+        return str(argument[0] if function == "Fn::GetAtt" else argument)
+    [name] = re.findall(r"^\$\{(\w+)(?:\.\w+)?\}$", reference)
+    return str(name)
+
+
+def check_metric(
+    resources: dict[str, Any], namespace: str, name: str, dimensions: list[tuple[str, Any]]
+) -> None:
+    if namespace == "Layerdrop":
+        assert name in own_metrics()
+        assert dimensions == [("service", "${AWS::StackName}")]
+        variables = SOURCE["Globals"]["Function"]["Environment"]["Variables"]
+        assert variables["POWERTOOLS_METRICS_NAMESPACE"] == namespace
+        assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+        return
+    if namespace == "AWS/Usage":
+        assert (name, *(part for dimension in dimensions for part in dimension)) in USAGE
+        return
+    metrics, dimension, kind = PUBLISHED[namespace]
+    assert name in metrics
+    [(given, value)] = dimensions
+    assert given == dimension
+    assert resources[resource_of(value)]["Type"] == kind
+
+
+# ---------------------------------------------------------------- alarms
+
+
+def test_there_is_an_alarm_for_each_way_to_fail(alarms: dict[str, Any]) -> None:
+    assert set(alarms) == {
+        "StartBuildErrorsAlarm", "StartBuildThrottlesAlarm", "BuildsFailedAlarm", "JobsStuckAlarm",
+        "UnansweredUploadsAlarm", "UnansweredBuildsAlarm",
+    }  # fmt: skip
+
+
+def test_alarms_watch_what_there_is(resources: dict[str, Any], alarms: dict[str, Any]) -> None:
+    for alarm in alarms.values():
+        watched = [m["MetricStat"]["Metric"] for m in alarm.get("Metrics", []) if "MetricStat" in m] or [
+            alarm
+        ]
+        for metric in watched:
+            dimensions = [(each["Name"], each["Value"]) for each in metric["Dimensions"]]
+            check_metric(resources, metric["Namespace"], metric["MetricName"], dimensions)
+
+
+def test_an_expression_names_its_metrics(alarms: dict[str, Any]) -> None:
+    for alarm in alarms.values():
+        ids = {metric["Id"] for metric in alarm.get("Metrics", [])}
+        for metric in alarm.get("Metrics", []):
+            assert metric["ReturnData"] == ("Expression" in metric)
+            if "Expression" in metric:
+                assert set(re.findall(r"[a-z]\w*", metric["Expression"])) == ids - {metric["Id"]}
+
+
+def test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(alarms: dict[str, Any]) -> None:
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == {"Fn::If": ["Notify", [{"Ref": "Notifications"}], []]}, name
+        # Nothing of this is published while all is well.
+        assert alarm["TreatMissingData"] == "notBreaching", name
+        description = alarm["AlarmDescription"]
+        assert 80 < len(description) <= 1024, name
+        assert re.search(r"\b(read|look|mend|says? what to do|says why)\b", description, re.IGNORECASE), name
+
+
+def test_sections_that_descriptions_name_are_there(resources: dict[str, Any], alarms: dict[str, Any]) -> None:
+    texts = [alarm["AlarmDescription"] for alarm in alarms.values()]
+    texts.append(json.dumps(resources["JobQueueBlocked"]))
+    pages = re.findall(r"(docs/\w+\.md)", " ".join(texts))
+    assert pages
+    assert "## When a queue is not empty\n" in (ROOT / "docs/reliability.md").read_text()
+    assert "## When builds do not start\n" in (ROOT / "docs/deploy.md").read_text()
+
+
+def test_blocked_queues_are_heard_of(resources: dict[str, Any]) -> None:
+    pattern = resources["JobQueueBlocked"]["Properties"]["EventPattern"]
+    assert (pattern["source"], pattern["detail-type"]) == (["aws.batch"], ["Batch Job Queue Blocked"])
+    queues = {name for name, resource in resources.items() if resource["Type"] == "AWS::Batch::JobQueue"}
+    assert {queue["Ref"] for queue in pattern["detail"]["jobQueue"]} == queues
+
+
+def test_jobs_that_cannot_start_are_canceled_before_the_state_machine_gives_up(
+    resources: dict[str, Any],
+) -> None:
+    machine = json.loads((ROOT / "statemachine/build_layers.asl.json").read_text())
+    waits = machine["States"]["BuildLayers"]["ItemProcessor"]["States"]["BuildLayer"]["TimeoutSeconds"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Batch::JobQueue":
+            limits = resource["Properties"]["JobStateTimeLimitActions"]
+            assert len({limit["Reason"] for limit in limits}) == 3
+            for limit in limits:
+                # https://docs.aws.amazon.com/batch/latest/APIReference/API_JobStateTimeLimitAction.html
+                assert (limit["State"], limit["Action"]) == ("RUNNABLE", "CANCEL")
+                assert 600 <= limit["MaxTimeSeconds"] < waits
+
+
+# ---------------------------------------------------------------- dashboard
+
+
+def test_the_dashboard_shows_what_there_is(resources: dict[str, Any], dashboard: dict[str, Any]) -> None:
+    shown = set()
+    for widget in dashboard["widgets"]:
+        for namespace, name, *rest in widget["properties"].get("metrics", []):
+            if isinstance(rest[-1], dict):
+                rest.pop()
+            check_metric(resources, namespace, name, list(zip(rest[::2], rest[1::2], strict=True)))
+            shown.add((namespace, name, resource_of(rest[1]) if namespace.startswith("AWS/L") else ""))
+    assert {name for namespace, name, _ in shown if namespace == "Layerdrop"} >= {
+        "BuildsStarted",
+        "LayersPublished",
+    }
+    functions = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Function"}
+    assert {("AWS/Lambda", "Errors", function) for function in functions} <= shown
+
+
+def test_the_dashboard_s_widgets_do_not_overlap(dashboard: dict[str, Any]) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in dashboard["widgets"]:
+        x, y = widget["x"], widget["y"]
+        cells = {(i, j) for i in range(x, x + widget["width"]) for j in range(y, y + widget["height"])}
+        assert not taken & cells
+        assert max(i for i, _ in cells) < 24
+        taken |= cells
+
+
+def test_the_dashboard_has_every_alarm_and_function_log(
+    resources: dict[str, Any], alarms: dict[str, Any], dashboard: dict[str, Any]
+) -> None:
+    [shown] = [w["properties"]["alarms"] for w in dashboard["widgets"] if w["type"] == "alarm"]
+    assert {resource_of(arn) for arn in shown} == set(alarms)
+    [query] = [w["properties"]["query"] for w in dashboard["widgets"] if w["type"] == "log"]
+    groups = set(re.findall(r"SOURCE '\$\{(\w+)\}'", query))
+    assert groups == {n for n, r in resources.items() if r["Type"] == "AWS::Logs::LogGroup"} - {
+        "JobLogs", "BuildLayersLogs"
+    }  # fmt: skip
+
+
+def test_every_name_in_the_dashboard_s_text_is_a_resource(resources: dict[str, Any]) -> None:
+    body = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    for name in re.findall(r"\$\{([^}]+)\}", body):
+        assert name.startswith("AWS::") or name.partition(".")[0] in resources, name
+
+
+# ---------------------------------------------------------------- logs, tags, and what is kept
+
+
+@pytest.mark.parametrize("part", ["template.yaml", "infra/image.yaml"])
+def test_every_log_ends_some_day(resources: dict[str, Any], part: str) -> None:
+    parts = resources if part == "template.yaml" else translated(IMAGE)["Resources"]
+    groups = {name for name, resource in parts.items() if resource["Type"] == "AWS::Logs::LogGroup"}
+    for name in groups:
+        assert parts[name]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    writers = {
+        "AWS::Lambda::Function": lambda p: p["LoggingConfig"]["LogGroup"],
+        "AWS::CodeBuild::Project": lambda p: p["LogsConfig"]["CloudWatchLogs"]["GroupName"],
+        "AWS::Batch::JobDefinition": lambda p: p["ContainerProperties"]["LogConfiguration"]["Options"][
+            "awslogs-group"
+        ],
+        "AWS::StepFunctions::StateMachine": lambda p: p["LoggingConfiguration"]["Destinations"][0][
+            "CloudWatchLogsLogGroup"
+        ]["LogGroupArn"],
+    }
+    for name, resource in parts.items():
+        if resource["Type"] in writers:
+            assert resource_of(writers[resource["Type"]](resource["Properties"])) in groups, name
+
+
+def test_everything_is_tagged() -> None:
+    """CloudFormation puts a stack's tags on all of its resources, nested stacks included."""
+    deploy = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    assert deploy["tags"] == "project=layerdrop"
+
+
+def test_jobs_have_the_tags_of_their_definition(resources: dict[str, Any]) -> None:
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Batch::JobDefinition":
+            assert resource["Properties"]["PropagateTags"] is True
+
+
+def test_what_cannot_be_made_again_outlives_the_stack(resources: dict[str, Any]) -> None:
+    policies = {
+        name: (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        for name, resource in {**resources, **translated(IMAGE)["Resources"]}.items()
+        if resource["Type"] in ("AWS::S3::Bucket", "AWS::ECR::Repository")
+    }
+    # Images are made again out of the folder; that is said above the repository.
+    assert policies == {"Bucket": ("Retain", "Retain"), "Repository": ("Delete", "Delete")}
