@@ -19,7 +19,7 @@ from layerdrop.manifest import building
 from layerdrop.manifest_store import ManifestStore
 from layerdrop.objects import RequirementsReader
 from layerdrop.plan import layer_names, plan
-from layerdrop.telemetry import logger, metrics, tracer
+from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -35,6 +35,7 @@ CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
+@failures_logged
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """Say BUILDING, read the file, claim the layers' names, and return what to build.
 
@@ -43,7 +44,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """
     build_input = BuildInput.from_json(event["input"])
     execution = Execution.from_json(event["execution"])
-    logger.append_keys(key=build_input.key, execution=execution.name)
+    name_work(execution.name, key=build_input.key)
 
     # First of all, so that even a wrong path is answered.
     MANIFESTS.put(building(build_input, execution))

@@ -15,7 +15,7 @@ from layerdrop.input_versions import InputVersions
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
 from layerdrop.target import Target
-from layerdrop.telemetry import logger, metrics, tracer
+from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -31,6 +31,7 @@ PUBLISHER = LayerPublisher(lambda_client(), publishing_client(), ssm_client(), E
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
+@failures_logged
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish the layer that the target's report describes, or find the version that it already is.
 
@@ -41,7 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
-    logger.append_keys(execution=target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
+    name_work(target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
     metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
     layer = REPORTS.read(target).layer_for(target, ENVIRONMENT.bucket)
     seconds_left = context.get_remaining_time_in_millis() / 1000

@@ -13,7 +13,7 @@ from layerdrop.aws import step_functions_client
 from layerdrop.build_input import BuildInput
 from layerdrop.environment import StartBuildEnvironment
 from layerdrop.execution_name import execution_name
-from layerdrop.telemetry import logger, metrics, tracer
+from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -25,6 +25,7 @@ STEP_FUNCTIONS = step_functions_client()
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
+@failures_logged
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[str]]:
     """Start an execution for each record of an S3 event; return the names of those started and known."""
     outcome: dict[str, list[str]] = {"started": [], "duplicates": []}
@@ -33,7 +34,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[st
     for record in records:
         build_input = BuildInput.from_record(record)
         name = execution_name(build_input)
-        logger.append_keys(key=build_input.key, execution=name)
+        name_work(name, key=build_input.key)
         outcome["started" if _start(name, build_input) else "duplicates"].append(name)
     metrics.add_metric("BuildsStarted", MetricUnit.Count, len(outcome["started"]))
     metrics.add_metric("DuplicateEvents", MetricUnit.Count, len(outcome["duplicates"]))

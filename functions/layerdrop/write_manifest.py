@@ -19,7 +19,7 @@ from layerdrop.manifest import Manifest, Outcome, PublishedVersion, Status, fini
 from layerdrop.manifest_store import ManifestStore, Put
 from layerdrop.objects import ReportReader
 from layerdrop.target import Target
-from layerdrop.telemetry import logger, metrics, tracer
+from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 from layerdrop.unanswered import unanswered
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ BUS = Bus(events_client())
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
+@failures_logged
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
     """Write the end state of a build, unless there is a newer upload, and tell of it on the bus.
 
@@ -48,7 +49,10 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
     lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.logs)
     if lost is None:
         return {"status": _answer(_manifest(event, now))}
+    if "detail" in event:
+        name_work(event["detail"]["executionArn"].rpartition(":")[2])
     for build in lost:
+        name_work(build.execution.name if build.execution else None, key=build.build_input.key)
         problem = build.problem
         _answer(finished(build.build_input, build.execution, now, problem=problem), build.unless)
     return {}
@@ -64,9 +68,7 @@ def _answer(manifest: Manifest, unless: Collection[Status] = ()) -> str:
     elif put is Put.ANSWERED:
         document = dict(MANIFESTS.find(manifest.build_input))
         status = str(document.get("status"))
-    execution = manifest.execution.name if manifest.execution else None
     code = manifest.problem.code if manifest.problem else None
-    logger.append_keys(key=manifest.build_input.key, execution=execution)
     logger.info("Build ended", status=status, error=code, put=put.name)
     if status != Status.BUILDING:
         BUS.send(end_event(document, status))
@@ -77,6 +79,7 @@ def _answer(manifest: Manifest, unless: Collection[Status] = ()) -> str:
 def _manifest(event: Mapping[str, Any], now: str) -> Manifest:
     build_input = BuildInput.from_json(event["input"])
     execution = Execution.from_json(event["execution"])
+    name_work(execution.name, key=build_input.key)
     if "error" in event:
         return finished(build_input, execution, now, problem=plan_problem(event["error"], ENVIRONMENT.logs))
     return finished(build_input, execution, now, [_outcome(outcome) for outcome in event["outcomes"]])
