@@ -51,9 +51,12 @@ lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) #
 bench: $(VENV)/dev.stamp ## side by side with what people use today, as tables
 	@$(BIN)/python -m benchmarks
 
-.PHONY: deploy
-deploy: .venv-sam/sam.stamp $(VENV)/run.stamp ## build and deploy the stack to your AWS account (asks the first time)
+.PHONY: build
+build: .venv-sam/sam.stamp $(VENV)/run.stamp ## what make deploy ships, in .aws-sam/build
 	PATH="$(CURDIR)/$(BIN):$$PATH" UV_EXCLUDE="$(CURDIR)/functions/provided.txt" $(SAM) build
+
+.PHONY: deploy
+deploy: build ## build and deploy the stack to your AWS account (asks the first time)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$(grep -q parameter_overrides samconfig.toml || echo --guided)
 
 .PHONY: lock

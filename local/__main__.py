@@ -35,20 +35,24 @@ def _run(options: argparse.Namespace) -> int:
     from local import demo, inputs, up
 
     if options.command == "up":
-        up.serve(options.port, Console())
+        up.serve(options.port, Console(), options.template)
         return 0
     if options.command == "translate":
-        write_translated(options.folder)
+        write_translated(options.folder, options.template)
         return 0
     if options.file:
         chosen = [inputs.file_input(options.file, options.architecture, options.runtime)]
     else:
         chosen = inputs.example_inputs()
-    return demo.run(chosen, Console(), options.out)
+    return demo.run(chosen, Console(), options.out, options.template)
 
 
-def write_translated(folder: Path) -> None:
+def write_translated(folder: Path, source: Path) -> None:
     """Write the translated template and the state machine as it is deployed, for linters.
+
+    Args:
+        folder: Where to write them.
+        source: The template, of source or out of ``sam build``.
 
     Raises:
         TemplateError: The template cannot be deployed here.
@@ -57,10 +61,10 @@ def write_translated(folder: Path) -> None:
     from local.translate import translate
 
     folder.mkdir(parents=True, exist_ok=True)
-    template = translate(TEMPLATE, lambda name, _content: f"s3://layerdrop-artifacts/{name}")
+    template = translate(source, lambda name, _content: f"s3://layerdrop-artifacts/{name}")
     (folder / "template.json").write_text(json.dumps(template, indent=2) + "\n")
     with EmbeddedAws() as aws:
-        stack = aws.deploy()
+        stack = aws.deploy(source)
         machine = aws.clients.stepfunctions.describe_state_machine(
             stateMachineArn=stack.outputs["StateMachine"]
         )
@@ -87,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     lint = commands.add_parser("translate", help="write the translated template and state machine")
     lint.add_argument("folder", type=Path)
+    for command in (serve, show, lint):
+        command.add_argument(
+            "--template",
+            type=_existing_file,
+            default=TEMPLATE,
+            help="the stack; .aws-sam/build/template.yaml for what sam build made (default: the source)",
+        )
     return parser
 
 

@@ -9,23 +9,25 @@ from local import progress
 from local.inputs import Input, upload_all
 from local.results import Result, keep, no_manifest, show_results
 from local.server import EmbeddedAws
+from local.settings import TEMPLATE
 from local.watch import Watcher, follow
 
 
-def run(inputs: Sequence[Input], console: Console, out: Path) -> int:
+def run(inputs: Sequence[Input], console: Console, out: Path, template: Path = TEMPLATE) -> int:
     """Build the layers of all files at once on an embedded AWS of their own.
 
     Args:
         inputs: What to upload.
         console: Where to show it.
         out: Gets the zips and the manifests.
+        template: What to deploy, of source or out of ``sam build``.
 
     Returns:
         The exit status: 0 when every layer was published, else 1.
     """
     with EmbeddedAws() as aws:
         with console.status("Deploying the stack on an embedded AWS …"):
-            stack = aws.deploy()
+            stack = aws.deploy(template)
         aws.warm_in_background()
         console.print(f"The stack stands on an embedded AWS at {aws.endpoint}", highlight=False)
         began = upload_all(inputs, aws.clients)

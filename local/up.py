@@ -15,25 +15,26 @@ from local.environment import ACCESS_KEY, SECRET_KEY
 from local.inputs import example_inputs
 from local.progress import label
 from local.server import EmbeddedAws
-from local.settings import BUCKET, REGION
+from local.settings import BUCKET, REGION, TEMPLATE
 from local.watch import Upload, Watcher
 
 LOOK_SECONDS: Final = 0.5
 
 
-def serve(port: int, console: Console) -> None:
+def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
     """Serve until interrupted.
 
     Args:
         port: Where to listen.
         console: Where to say what to type, and later the answer to each upload.
+        template: What to deploy, of source or out of ``sam build``.
 
     Raises:
         PortInUseError: Someone else listens there.
     """
     with EmbeddedAws(port) as aws:
         with console.status("Deploying the stack on an embedded AWS …"):
-            stack = aws.deploy()
+            stack = aws.deploy(template)
         aws.warm_in_background()
         for line in instructions(aws.endpoint):
             console.print(line, soft_wrap=True)
