@@ -155,6 +155,18 @@ def test_proved_imported_and_compiled_for_each_runtime(image: Image, tmp_path: P
     }
 
 
+def test_a_source_is_built_where_that_is_allowed(image: Image, tmp_path: Path) -> None:
+    """With what it needs to be built, which the image has not; 3.13 is the interpreter of every base."""
+    done = image.build(
+        "-r", "docopt==0.6.2", "--architecture", ARCHITECTURE, "--allow-sdist", "docopt",
+        "--output", "/tmp/out/", "--report", "/tmp/report.json", scratch=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (package,) = report(tmp_path)["packages"]
+    assert package["wheel"].startswith("docopt-0.6.2-")
+    assert report(tmp_path)["checks"]["imports"]["modules"] == ["docopt"]
+
+
 def test_other_architecture_is_proved_but_not_imported(image: Image, tmp_path: Path) -> None:
     other = {"arm64": "x86_64", "x86_64": "arm64"}[ARCHITECTURE]
     done = image.build(
