@@ -400,10 +400,11 @@ def make_dashboard(properties: Properties, logical_id: str, stack: Stack) -> Mad
 
 
 def make_rule(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::Events::Rule on the default bus."""
+    """AWS::Events::Rule on the default bus. Schedules are kept, but no clock runs here."""
     name = properties.take("Name") or stack.physical_name(logical_id)
-    pattern, targets = json.dumps(properties.take("EventPattern")), properties.take("Targets", [])
-    rule = stack.call("events", "PutRule", Name=name, EventPattern=pattern, **properties.take_all())
+    pattern, targets = properties.take("EventPattern", None), properties.take("Targets", [])
+    when = {"EventPattern": json.dumps(pattern)} if pattern else {}
+    rule = stack.call("events", "PutRule", Name=name, **when, **properties.take_all())
     if targets:
         stack.call("events", "PutTargets", Rule=name, Targets=targets)
     return Made(name, {"Arn": rule["RuleArn"]})

@@ -72,9 +72,10 @@ class PublishLayerEnvironment:
 
 @dataclass(frozen=True)
 class WriteManifestEnvironment:
-    """What WriteManifest is told: the bucket with the reports, and where each part logs."""
+    """What WriteManifest is told: the bucket with the reports, the state machine, the parts' logs."""
 
     bucket: str
+    state_machine_arn: str
     logs: LogGroups
 
     @classmethod
@@ -82,6 +83,7 @@ class WriteManifestEnvironment:
         """Raises KeyError when a variable is missing."""
         return cls(
             environ["BUCKET_NAME"],
+            environ["STATE_MACHINE_ARN"],
             LogGroups(
                 start=environ["START_LOG_GROUP"],
                 plan=environ["PLAN_LOG_GROUP"],

@@ -1,13 +1,14 @@
 """Builds that ended without an answer of their own, as AWS tells of them.
 
-Two senders invoke WriteManifest besides the state machine: EventBridge, when an execution failed, timed out
-or was aborted, and Lambda, when StartBuild failed for good.
+Three senders invoke WriteManifest besides the state machine: EventBridge, when an execution failed, timed out
+or was aborted; Lambda, when StartBuild failed for good; and the clock, for EventBridge may lose the first.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.data_classes import S3Event
@@ -18,13 +19,21 @@ from layerdrop.manifest import Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from datetime import datetime
 
     from mypy_boto3_stepfunctions import SFNClient
+    from mypy_boto3_stepfunctions.literals import ExecutionStatusType
 
     from layerdrop.failure import LogGroups
 
 # The Fail state at the end of the state machine: its error says that the answer was written before.
 ANSWERED_ERROR = "BuildFailed"
+
+_ENDS: tuple[ExecutionStatusType, ...] = ("FAILED", "TIMED_OUT", "ABORTED")
+# Thrice the time between two looks, so that one that fails is made up for.
+_LOOK_BACK = timedelta(hours=3)
+# The state machine's own time limit, after which nothing runs any more.
+_LONGEST_RUN = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -36,23 +45,48 @@ class Unanswered:
         execution: the state machine's run, if there was one.
         problem: what to answer.
         unless: the states of a manifest that is an answer, or will become one.
+        told: whether the outside was told of the answer, if there is one.
     """
 
     build_input: BuildInput
     execution: Execution | None
     problem: Problem
     unless: Collection[Status]
+    told: bool = False
 
 
 def unanswered(
-    event: Mapping[str, Any], step_functions: SFNClient, logs: LogGroups
+    event: Mapping[str, Any],
+    step_functions: SFNClient,
+    state_machine_arn: str,
+    logs: LogGroups,
+    now: datetime,
 ) -> Iterator[Unanswered] | None:
     """The builds that an event tells of; None when it comes from the state machine."""
-    if event.get("detail-type") == "Step Functions Execution Status Change":
+    kind = event.get("detail-type")
+    if kind == "Step Functions Execution Status Change":
         return _ended(event["detail"]["executionArn"], step_functions, logs)
+    if kind == "Scheduled Event":
+        return _ended_lately(step_functions, state_machine_arn, logs, now)
     if "requestPayload" in event:
         return _not_started(event, logs)
     return None
+
+
+def _ended_lately(
+    step_functions: SFNClient, state_machine_arn: str, logs: LogGroups, now: datetime
+) -> Iterator[Unanswered]:
+    pages = step_functions.get_paginator("list_executions")
+    for status in _ENDS:
+        # The newest come first: https://docs.aws.amazon.com/step-functions/latest/apireference/API_ListExecutions.html
+        for page in pages.paginate(stateMachineArn=state_machine_arn, statusFilter=status):
+            executions = page["executions"]
+            for execution in executions:
+                if execution.get("stopDate", now) > now - _LOOK_BACK:
+                    for build in _ended(execution["executionArn"], step_functions, logs):
+                        yield replace(build, told=True)
+            if executions and executions[-1]["startDate"] < now - _LOOK_BACK - _LONGEST_RUN:
+                break
 
 
 def _ended(arn: str, step_functions: SFNClient, logs: LogGroups) -> Iterator[Unanswered]:

@@ -45,22 +45,31 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
     The state machine calls it as its last step, and goes by the status returned. Others call it for builds
     that ended otherwise: see `unanswered`.
     """
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.logs)
+    clock = datetime.now(UTC)
+    now = clock.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.state_machine_arn, ENVIRONMENT.logs, clock)
     if lost is None:
         return {"status": _answer(_manifest(event, now))}
-    if "detail" in event:
-        name_work(event["detail"]["executionArn"].rpartition(":")[2])
+    if arn := event.get("detail", {}).get("executionArn"):
+        name_work(arn.rpartition(":")[2])
     for build in lost:
         name_work(build.execution.name if build.execution else None, key=build.build_input.key)
-        problem = build.problem
-        _answer(finished(build.build_input, build.execution, now, problem=problem), build.unless)
+        manifest = finished(build.build_input, build.execution, now, problem=build.problem)
+        _answer(manifest, build.unless, told=build.told)
     return {}
 
 
-def _answer(manifest: Manifest, unless: Collection[Status] = ()) -> str:
-    """Write and tell; return the end state."""
+def _answer(manifest: Manifest, unless: Collection[Status] = (), *, told: bool = False) -> str:
+    """Write and tell; return the end state.
+
+    Args:
+        manifest: The answer.
+        unless: If the manifest that is there says one of these, it stays.
+        told: Whether the outside knows already what is there.
+    """
     put = MANIFESTS.put(manifest, unless)
+    if told and put is not Put.WRITTEN:
+        return str(manifest.status)
     document = manifest.to_json()
     status = str(manifest.status)
     if put is Put.SUPERSEDED:

@@ -35,8 +35,10 @@ class EventsService:
         replacements.put(communication, "terminated", _telling(communication.terminated))
 
     def _sending(self, original: Any) -> Any:
-        # moto knows neither functions nor topics as targets.
+        # moto knows neither functions nor topics as targets, and takes a schedule for a pattern of all.
         def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
+            if rule.scheduled_expression:
+                return
             ours = {"lambda": self._invoke, "sns": _publish}
             targets = rule.targets
             if rule.event_pattern.matches_event(event):

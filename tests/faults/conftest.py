@@ -26,6 +26,7 @@ def no_rules_left(pipeline: Pipeline) -> Iterator[None]:
     yield
     pipeline.proxy.rules.clear()
     pipeline.held = None
+    pipeline.lost.clear()
 
 
 @pytest.fixture

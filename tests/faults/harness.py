@@ -54,6 +54,7 @@ class Pipeline:
         patch.setattr(tempfile, "tempdir", str(self.temporary))
         self.cache = cache
         self.held: list[tuple[Any, Any]] | None = None
+        self.lost: set[str] = set()
         self._patch = patch
         # Where nothing answers yet: the embedded AWS has no address before it is started.
         self.proxy = FaultProxy("http://127.0.0.1:9")
@@ -63,6 +64,8 @@ class Pipeline:
         pipeline = self
 
         def holding(service: LambdaService, function: Any, event: Any) -> None:
+            if event.get("detail-type") in pipeline.lost:
+                return
             if pipeline.held is not None and "Records" in event:
                 pipeline.held.append((function, event))
             else:

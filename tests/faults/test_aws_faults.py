@@ -1,5 +1,6 @@
 """AWS fails at each call that the pipeline makes, in each way; functions die after each of their calls."""
 
+import json
 import re
 import subprocess
 from collections import Counter
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.stepfunctions.parser.api import ExecutionStatus
 
 from local.environment import aws_variables
 
@@ -215,3 +217,26 @@ def test_an_execution_that_somebody_stops(pipeline: Pipeline, tried: Any) -> Non
     pipeline.wait([again])
     assert whole(pipeline, token, again) is None
     tried("execution stopped by a person", 1, 1)
+
+
+def test_an_end_that_is_never_told(pipeline: Pipeline, tried: Any) -> None:
+    """EventBridge gets such events by best effort; the clock makes up for it, once."""
+    token = "untold"
+    pipeline.lost.add("Step Functions Execution Status Change")
+    pipeline.fail(lambda call: call.agent == "stand-in" and token in call.text, "slow")
+    version = pipeline.upload(key_of(token), TEXT)
+    pipeline.until(lambda: pipeline.proxy.injected and pipeline.objects(f"claims/{token}-"))
+    (execution,) = pipeline.executions()[version]
+    pipeline.aws.clients.stepfunctions.stop_execution(executionArn=execution.exec_arn)
+    pipeline.until(lambda: execution.exec_status == ExecutionStatus.ABORTED)
+    assert pipeline.manifest(key_of(token))["status"] == "BUILDING"
+    for _ in range(2):
+        look = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+        answer = pipeline.aws.clients.lambda_.invoke(
+            FunctionName=pipeline.outputs["WriteManifest"], Payload=json.dumps(look)
+        )
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        manifest = pipeline.manifest(key_of(token))
+        assert (manifest["status"], manifest["error"]["code"]) == ("FAILED", "BUILD_ABORTED")
+        assert [end["status"] for end in pipeline.ends()[version]] == ["FAILED"]
+    tried("end of an execution never told", 1, 1)

@@ -334,7 +334,8 @@ def test_events_that_fail_for_good_are_kept(resources: dict[str, Any]) -> None:
 
 def test_every_end_of_an_execution_that_is_no_success_is_looked_at(resources: dict[str, Any]) -> None:
     rules = of_type(resources, "AWS::Events::Rule")
-    (rule,) = (rule for rule in rules.values() if rule["EventPattern"]["source"] == ["aws.states"])
+    patterns = {name: rule.get("EventPattern", {}) for name, rule in rules.items()}
+    (rule,) = (rules[name] for name, pattern in patterns.items() if pattern.get("source") == ["aws.states"])
     pattern = rule["EventPattern"]["detail"]
     assert set(pattern["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
     machine = resources["BuildLayers"]["Properties"]["StateMachineName"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def events(account: Any) -> Callable[[], list[Any]]:
     return read
 
 
-def ended(account: Any, build_input: Any, status: str, error: str = "") -> dict[str, Any]:
+def ended(
+    account: Any, build_input: Any, status: str, error: str = "", ago: timedelta = timedelta(minutes=5)
+) -> dict[str, Any]:
     """An execution that ended so, and what EventBridge sends of it."""
     (machine,) = account.step_functions.list_state_machines()["stateMachines"]
     started = account.step_functions.start_execution(
@@ -50,6 +53,7 @@ def ended(account: Any, build_input: Any, status: str, error: str = "") -> dict[
     backend = stepfunctions_backends["123456789012"]["us-east-1"]
     execution = backend.describe_execution(started["executionArn"])
     execution.status, execution.error, execution.cause = status, error or None, None
+    execution.stop_date = datetime.now(UTC) - ago
     return {
         "source": "aws.states",
         "detail-type": "Step Functions Execution Status Change",
@@ -75,6 +79,45 @@ def test_an_end_without_an_answer_gets_one(
     manifest = account.json(MANIFEST)
     assert (manifest["status"], manifest["error"]["code"]) == ("FAILED", code)
     assert [detail["error"]["code"] for detail in events()] == [code]
+
+
+LOOK = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+
+
+@pytest.mark.parametrize("status", ["ABORTED", "TIMED_OUT", "FAILED"])
+def test_an_end_that_nobody_told_of_is_found(account: Any, handler: Any, events: Any, status: str) -> None:
+    build_input = account.upload(KEY, b"requests")
+    handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    handler("write_manifest", LOOK)
+    assert account.json(MANIFEST)["status"] == "BUILDING"
+    ended(account, build_input, status)
+    handler("write_manifest", LOOK)
+    found = account.json(MANIFEST)
+    assert found["status"] == "FAILED"
+    assert len(events()) == 1
+    handler("write_manifest", LOOK)
+    assert account.json(MANIFEST) == found
+    assert events() == []
+
+
+def test_only_ends_of_the_last_hours_are_looked_into(account: Any, handler: Any) -> None:
+    build_input = account.upload(KEY, b"requests")
+    handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    ended(account, build_input, "ABORTED", ago=timedelta(hours=3, minutes=1))
+    handler("write_manifest", LOOK)
+    assert account.json(MANIFEST)["status"] == "BUILDING"
+
+
+def test_the_end_of_an_older_upload_is_not_told_again_and_again(
+    account: Any, handler: Any, events: Any
+) -> None:
+    older = account.upload(KEY, b"a", "01")
+    account.upload(KEY, b"b", "02")
+    ended(account, older, "ABORTED")
+    handler("write_manifest", LOOK)
+    handler("write_manifest", LOOK)
+    assert account.manifests() == []
+    assert events() == []
 
 
 def test_a_failed_build_that_has_its_answer_is_left_alone(account: Any, handler: Any, events: Any) -> None:
