@@ -58,6 +58,11 @@ build: .venv-sam/sam.stamp $(VENV)/run.stamp ## what make deploy ships, in .aws-
 .PHONY: deploy
 deploy: build ## build and deploy the stack to your AWS account (asks the first time)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$(grep -q parameter_overrides samconfig.toml || echo --guided)
+	@PYTHONPATH=infra $(BIN)/python -m stack protect
+
+.PHONY: delete
+delete: $(VENV)/run.stamp ## delete the stack; says what goes and what stays, and asks
+	@PYTHONPATH=infra $(BIN)/python -m stack delete
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## renew the hashed requirements files

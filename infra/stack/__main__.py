@@ -1,0 +1,119 @@
+"""The commands behind ``make deploy`` and ``make delete``: ``python -m stack protect`` and ``delete``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from botocore import exceptions
+from rich.console import Console
+
+from stack import removal
+from stack.config import ConfigError, StackConfig
+from stack.inventory import NoStackError, find, take
+from stack.removal import RemovalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
+
+_SIGNED_OUT = (
+    exceptions.NoCredentialsError,
+    exceptions.PartialCredentialsError,
+    exceptions.CredentialRetrievalError,
+    exceptions.TokenRetrievalError,
+    exceptions.SSOError,
+)
+_SIGNED_OUT_CODES = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+    parser.add_argument("command", choices=["protect", "delete"])
+    parser.add_argument("--config", type=Path, default=Path("samconfig.toml"), help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    run = {"protect": _protect, "delete": _delete}[options.command]
+    try:
+        return run(StackConfig.read(options.config), console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. What CloudFormation has begun goes on.")
+        return INTERRUPTED
+    except (
+        ConfigError,
+        NoStackError,
+        RemovalError,
+        exceptions.BotoCoreError,
+        exceptions.ClientError,
+    ) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_in_words(error))
+        return 1
+
+
+def _protect(config: StackConfig, console: Console) -> int:
+    """Have CloudFormation refuse to delete the stack."""
+    session = config.session()
+    if find(session, config.name)["StackStatus"] == "REVIEW_IN_PROGRESS":
+        console.print("Nothing was deployed.")
+        return 0
+    session.client("cloudformation").update_termination_protection(
+        StackName=config.name, EnableTerminationProtection=True
+    )
+    console.print(f"The stack {config.name} is protected from deletion; make delete lifts that.")
+    return 0
+
+
+def _delete(config: StackConfig, console: Console) -> int:
+    """Say what would go and what would stay, ask, and do it."""
+    session = config.session()
+    inventory = take(session, config)
+    console.print(f"Stack {inventory.name} in {inventory.region}, account {inventory.account}")
+    _list(console, "To be deleted, for good:", removal.what_goes(inventory))
+    _list(console, "Kept, so that functions in use keep working:", removal.what_stays(inventory))
+    console.print(f"\nType the stack's name to delete it ({inventory.name}): ", end="")
+    if sys.stdin.readline().strip() != inventory.name:
+        console.print("\nNothing was deleted.")
+        return 1
+    console.print("Deleting, which takes some minutes …")
+    removal.remove(session, inventory)
+    console.print(f"The stack {inventory.name} is gone.")
+    if any(removal.what_stays(inventory)):
+        _list(console, "Kept:", removal.what_stays(inventory))
+        console.print("\nTo remove that, too, once no function uses the layers any more:\n")
+        for line in removal.by_hand(inventory, config.profile):
+            console.print(line)
+    return 0
+
+
+def _list(console: Console, title: str, lines: Iterable[str]) -> None:
+    console.print(f"\n{title}")
+    for line in lines:
+        console.print(f"  - {line}")
+
+
+def _in_words(error: Exception) -> str:
+    code = error.response["Error"]["Code"] if isinstance(error, exceptions.ClientError) else ""
+    if isinstance(error, _SIGNED_OUT) or code in _SIGNED_OUT_CODES:
+        return (
+            "There are no valid AWS credentials: sign in to the account first (aws configure, aws sso login)."
+        )
+    if isinstance(error, exceptions.NoRegionError):
+        return "It is not known which region is meant: make deploy writes it down, or set AWS_DEFAULT_REGION."
+    if isinstance(error, RemovalError):
+        return f"CloudFormation could not delete everything:\n{error}\nMend that, and run make delete again."
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

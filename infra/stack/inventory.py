@@ -1,0 +1,165 @@
+"""What the stack is made of, and what was made through it: looked at, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import boto3
+
+    from stack.config import StackConfig
+
+Result = TypeVar("Result")
+
+# How template.yaml's description begins: a stack of that name may be somebody else's.
+_OURS = "Layerdrop"
+_CLAIMS = "claims/"
+# https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference-sam-deploy.html
+_SAM_STACK = "aws-sam-cli-managed-default"
+_ENDED = "DELETE_COMPLETE"
+# Somebody has deleted it by hand; that is no reason to keep the rest.
+_GONE = (
+    "StateMachineDoesNotExist",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NoSuchBucket",
+    "QueueDoesNotExist",
+)
+
+
+class NoStackError(Exception):
+    """There is no such stack, or none that can be worked on."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A stack and what belongs to it.
+
+    Attributes:
+        name, stack_id, region, account: Which stack.
+        protected: Whether CloudFormation refuses to delete it.
+        bucket: The bucket with inputs, manifests and zips; None if there is none (yet).
+        layers: Names of the layers that were planned through it, sorted.
+        running: How many builds are under way.
+        unanswered: How many messages wait in the dead-letter queues.
+        uploads: Where sam keeps what it uploaded for the stack, as ``s3://`` URL; None if not known.
+    """
+
+    name: str
+    stack_id: str
+    region: str
+    account: str
+    protected: bool
+    bucket: str | None
+    layers: tuple[str, ...]
+    running: int
+    unanswered: int
+    uploads: str | None
+
+
+def find(session: boto3.Session, name: str) -> dict[str, Any]:
+    """Return what CloudFormation says of the stack.
+
+    Raises:
+        NoStackError: There is none of that name, or it is not Layerdrop's.
+    """
+    client = session.client("cloudformation")
+    stack = _described(client, name)
+    if stack is None:
+        account = session.client("sts").get_caller_identity()["Account"]
+        raise NoStackError(f"There is no stack {name} in {client.meta.region_name} of account {account}.")
+    if not stack.get("Description", "").startswith(_OURS):
+        raise NoStackError(f"The stack {name} is there, but it is not one of Layerdrop's.")
+    return stack
+
+
+def take(session: boto3.Session, config: StackConfig) -> Inventory:
+    """Look at the stack.
+
+    Raises:
+        NoStackError: There is none, it is not Layerdrop's, or CloudFormation is at work on it.
+    """
+    stack = find(session, config.name)
+    status = stack["StackStatus"]
+    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+        raise NoStackError(
+            f"CloudFormation is at work on the stack {config.name} ({status}): try again later."
+        )
+    client = session.client("cloudformation")
+    pages = client.get_paginator("list_stack_resources").paginate(StackName=stack["StackId"])
+    made = {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for page in pages
+        for resource in page["StackResourceSummaries"]
+        if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != _ENDED
+    }
+    bucket = made.get("Bucket")
+    _, _, _, region, account, _ = stack["StackId"].split(":", 5)
+    return Inventory(
+        name=config.name,
+        stack_id=stack["StackId"],
+        region=region,
+        account=account,
+        protected=stack.get("EnableTerminationProtection", False),
+        bucket=bucket,
+        layers=_if_there(_layers, session, bucket) or (),
+        running=_if_there(_running, session, made.get("BuildLayers")) or 0,
+        unanswered=sum(
+            _if_there(_waiting, session, made.get(queue)) or 0
+            for queue in ("UnansweredUploads", "UnansweredBuilds")
+        ),
+        uploads=_uploads(client, config.s3_prefix),
+    )
+
+
+def _described(client: Any, name: str) -> dict[str, Any] | None:
+    try:
+        stacks: list[dict[str, Any]] = client.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":  # "… does not exist"
+            return None
+        raise
+    return next((stack for stack in stacks if stack["StackStatus"] != _ENDED), None)
+
+
+def _if_there(
+    look: Callable[[boto3.Session, str], Result], session: boto3.Session, resource: str | None
+) -> Result | None:
+    try:
+        return look(session, resource) if resource else None
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _GONE:
+            return None
+        raise
+
+
+def _layers(session: boto3.Session, bucket: str) -> tuple[str, ...]:
+    # Each layer's name is claimed in the bucket before it is built. The pointers in Parameter Store would not
+    # do: they are those of all stacks in the account.
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_CLAIMS)
+    return tuple(sorted(PurePosixPath(o["Key"]).stem for page in pages for o in page.get("Contents", ())))
+
+
+def _running(session: boto3.Session, machine: str) -> int:
+    pages = session.client("stepfunctions").get_paginator("list_executions")
+    listed = pages.paginate(stateMachineArn=machine, statusFilter="RUNNING")
+    return sum(len(page["executions"]) for page in listed)
+
+
+def _waiting(session: boto3.Session, queue: str) -> int:
+    name = "ApproximateNumberOfMessages"
+    told = session.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=[name])
+    return int(told["Attributes"][name])
+
+
+def _uploads(client: Any, prefix: str) -> str | None:
+    stack = _described(client, _SAM_STACK)
+    if stack is None or not prefix:
+        return None
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
+    return f"s3://{outputs['SourceBucket']}/{prefix}/" if "SourceBucket" in outputs else None

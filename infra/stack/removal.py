@@ -1,0 +1,103 @@
+"""Deleting the stack: what is said before, the deletion itself, and how to remove what stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import WaiterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import boto3
+
+    from stack.inventory import Inventory
+
+# A stack with Batch and a network takes five to ten minutes.
+_LOOK_SECONDS: Final = 5
+_LOOKS: Final = 720
+_LAYERS_SHOWN: Final = 10
+
+
+class RemovalError(Exception):
+    """CloudFormation could not delete the stack."""
+
+
+def what_goes(inventory: Inventory) -> Iterator[str]:
+    """Return the lines that say what the deletion takes away."""
+    yield "functions, state machine, Batch queues, roles, alarms, dashboard, the network that the stack made"
+    yield "all logs"
+    yield "the repository with the builder's images; another deployment builds them again"
+    if inventory.running:
+        yield f"{_count(inventory.running, 'build')} under way, which will not be answered"
+    if inventory.unanswered:
+        yield f"{_count(inventory.unanswered, 'message')} in the dead-letter queues, not yet sent again"
+
+
+def what_stays(inventory: Inventory) -> Iterator[str]:
+    """Return the lines that say what the deletion leaves."""
+    if inventory.bucket:
+        yield f"the bucket {inventory.bucket}: requirements files, manifests, zips, build reports"
+    if inventory.layers:
+        shown = ", ".join(inventory.layers[:_LAYERS_SHOWN])
+        more = len(inventory.layers) - _LAYERS_SHOWN
+        names = f"{shown} and {more} more" if more > 0 else shown
+        yield f"the published versions of {_count(len(inventory.layers), 'layer')}: {names}"
+        yield "their pointers in Parameter Store: /layerdrop/LAYER"
+    if inventory.uploads:
+        yield f"what sam uploaded: {inventory.uploads}"
+
+
+def by_hand(inventory: Inventory, profile: str | None) -> Iterator[str]:
+    """Return the commands that remove what stays, once nothing uses it any more."""
+    settings = {"AWS_REGION": inventory.region, "AWS_DEFAULT_REGION": inventory.region}
+    if profile:
+        settings["AWS_PROFILE"] = profile
+    yield "export " + " ".join(f"{name}={value}" for name, value in settings.items())
+    if inventory.layers:
+        yield f"for layer in {' '.join(inventory.layers)}; do"
+        yield "  for version in $(aws lambda list-layer-versions --layer-name $layer --query 'LayerVersions[].Version' --output text); do"  # noqa: E501
+        yield "    aws lambda delete-layer-version --layer-name $layer --version-number $version"
+        yield "  done"
+        # One that never had a version has no pointer.
+        yield "  aws ssm delete-parameters --names /layerdrop/$layer"
+        yield "done"
+    if inventory.bucket:
+        # aws s3 rm leaves earlier versions, and a bucket that has any cannot go.
+        yield (
+            f".venv/bin/python -c 'import boto3; "
+            f'boto3.resource("s3").Bucket("{inventory.bucket}").object_versions.delete()\''
+        )
+        yield f"aws s3 rb s3://{inventory.bucket}"
+    if inventory.uploads:
+        yield f"aws s3 rm --recursive {inventory.uploads}"
+
+
+def remove(session: boto3.Session, inventory: Inventory) -> None:
+    """Delete the stack, and wait until it is gone.
+
+    Raises:
+        RemovalError: Something could not be deleted; the message has CloudFormation's reasons.
+    """
+    client = session.client("cloudformation")
+    # By id: the name stops leading to it when it is gone.
+    stack = inventory.stack_id
+    if inventory.protected:
+        client.update_termination_protection(StackName=stack, EnableTerminationProtection=False)
+    client.delete_stack(StackName=stack)
+    patience = {"Delay": _LOOK_SECONDS, "MaxAttempts": _LOOKS}
+    try:
+        client.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig=patience)
+    except WaiterError as error:
+        pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
+        reasons = [
+            f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+            for page in pages
+            for event in page["StackEvents"]
+            if event["ResourceStatus"] == "DELETE_FAILED" and event["PhysicalResourceId"] != stack
+        ]
+        raise RemovalError("\n".join(reasons) or str(error)) from error
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

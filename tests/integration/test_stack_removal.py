@@ -1,0 +1,272 @@
+"""``make delete`` and the end of ``make deploy``, as commands against the embedded AWS's CloudFormation."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.responses import ActionResult
+
+from local.environment import aws_variables
+from local.server import EmbeddedAws
+from local.settings import ROOT
+
+
+def small_layer(content: bytes) -> bytes:
+    layer = io.BytesIO()
+    with zipfile.ZipFile(layer, "w") as archive:
+        archive.writestr("python/module.py", content)
+    return layer.getvalue()
+
+
+ROLE = "arn:aws:iam::123456789012:role/r"
+WAITING = json.dumps({"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}})
+TEMPLATE: dict[str, Any] = {
+    "Description": "Layerdrop: as much of it as is looked at",
+    "Resources": {
+        "Bucket": {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "Properties": {"BucketName": "kept", "VersioningConfiguration": {"Status": "Enabled"}},
+        },
+        "UnansweredUploads": {"Type": "AWS::SQS::Queue"},
+        "UnansweredBuilds": {"Type": "AWS::SQS::Queue"},
+        "BuildLayers": {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {"StateMachineName": "removable", "DefinitionString": WAITING, "RoleArn": ROLE},
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A person with a shell, in a folder with a samconfig.toml."""
+
+    aws: EmbeddedAws
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return (
+            own
+            | aws_variables(self.aws.endpoint)
+            | {"PYTHONPATH": str(ROOT / "infra"), "NO_PROXY": "127.0.0.1"}
+        )
+
+    def run(
+        self, command: str, answer: str = "", **variables: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        environment: dict[str, Any] = self.environment | variables
+        return subprocess.run(
+            [sys.executable, "-m", "stack", command],
+            cwd=self.folder,
+            env={name: value for name, value in environment.items() if value is not None},
+            input=answer,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def stack(self, name: str = "removable") -> dict[str, Any]:
+        found: list[dict[str, Any]] = self.aws.clients.get("cloudformation").describe_stacks(StackName=name)[
+            "Stacks"
+        ]
+        return found[0]
+
+
+@pytest.fixture(autouse=True)
+def termination_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto keeps the flag, but can neither change it nor obey it."""
+
+    def update(response: CloudFormationResponse) -> ActionResult:
+        stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))
+        stack.enable_termination_protection = response._get_bool_param("EnableTerminationProtection")
+        return ActionResult({"StackId": stack.stack_id})
+
+    original = CloudFormationBackend.delete_stack
+
+    def delete(backend: CloudFormationBackend, name: str) -> None:
+        if backend.get_stack(name).enable_termination_protection:
+            raise ValidationError(message=f"Stack [{name}] has TerminationProtection enabled")
+        original(backend, name)
+
+    monkeypatch.setattr(CloudFormationResponse, "update_termination_protection", update, raising=False)
+    monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete)
+
+
+@pytest.fixture
+def owner(aws: EmbeddedAws, tmp_path: Path) -> Owner:
+    (tmp_path / "samconfig.toml").write_text(
+        '[default.global.parameters]\nstack_name = "other"\n'
+        '[default.deploy.parameters]\nstack_name = "removable"\nregion = "us-east-1"\n'
+    )
+    return Owner(aws, tmp_path)
+
+
+@pytest.fixture
+def deployed(owner: Owner) -> Iterator[Owner]:
+    client, s3 = owner.aws.clients.get("cloudformation"), owner.aws.clients.s3
+    client.create_stack(StackName="removable", TemplateBody=json.dumps(TEMPLATE))
+    # moto's CloudFormation makes it where its interpreter does not see it.
+    machines = owner.aws.clients.stepfunctions
+    machine = machines.create_state_machine(name="removable", definition=WAITING, roleArn=ROLE)[
+        "stateMachineArn"
+    ]
+    for layer in ("web-py313-arm64", "data-py313-x86_64"):
+        s3.put_object(Bucket="kept", Key=f"claims/{layer}.json", Body=b"{}")
+        s3.put_object(Bucket="kept", Key=f"claims/{layer}.json", Body=b'{"again": true}')
+    yield owner
+    for execution in machines.list_executions(stateMachineArn=machine)["executions"]:
+        machines.stop_execution(executionArn=execution["executionArn"])
+    machines.delete_state_machine(stateMachineArn=machine)
+    for stack in client.list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"]:
+        client.update_termination_protection(StackName=stack["StackName"], EnableTerminationProtection=False)
+        client.delete_stack(StackName=stack["StackName"])
+    try:
+        versions = s3.list_object_versions(Bucket="kept").get("Versions", [])
+        for version in versions:
+            s3.delete_object(Bucket="kept", Key=version["Key"], VersionId=version["VersionId"])
+        s3.delete_bucket(Bucket="kept")
+    except ClientError:
+        pass  # the test has removed it
+
+
+def test_a_stack_that_is_deployed_is_protected(deployed: Owner) -> None:
+    done = deployed.run("protect")
+    assert done.returncode == 0, done.stderr
+    assert deployed.stack()["EnableTerminationProtection"] is True
+    with pytest.raises(ClientError, match="TerminationProtection"):
+        deployed.aws.clients.get("cloudformation").delete_stack(StackName="removable")
+
+
+def test_it_says_what_goes_and_what_stays_before_it_asks(deployed: Owner) -> None:
+    [queue] = deployed.aws.clients.get("sqs").list_queues(QueueNamePrefix="removable-UnansweredU")[
+        "QueueUrls"
+    ]
+    deployed.aws.clients.get("sqs").send_message(QueueUrl=queue, MessageBody="{}")
+    [machine] = [
+        machine["stateMachineArn"]
+        for machine in deployed.aws.clients.stepfunctions.list_state_machines()["stateMachines"]
+        if machine["name"] == "removable"
+    ]
+    deployed.aws.clients.stepfunctions.start_execution(stateMachineArn=machine, input="{}")
+    done = deployed.run("delete", answer="no\n")
+    assert done.returncode == 1
+    before, _, after = done.stdout.partition("Type the stack's name")
+    assert "Stack removable in us-east-1, account 123456789012" in before
+    assert "1 message in the dead-letter queues" in before
+    assert "1 build under way" in before
+    assert "the bucket kept" in before
+    assert "2 layers: data-py313-x86_64, web-py313-arm64" in before
+    assert "Nothing was deleted." in after
+    assert deployed.stack()["StackStatus"] == "CREATE_COMPLETE"
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", "Removable\n"])
+def test_nothing_but_the_name_deletes(deployed: Owner, answer: str) -> None:
+    deployed.run("protect")
+    assert deployed.run("delete", answer).returncode == 1
+    assert deployed.stack()["StackStatus"] == "CREATE_COMPLETE"
+    assert deployed.stack()["EnableTerminationProtection"] is True
+
+
+def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printed(deployed: Owner) -> None:
+    clients = deployed.aws.clients
+    for layer in ("web-py313-arm64", "somebody-elses"):
+        for content in (b"one", b"two"):
+            clients.lambda_.publish_layer_version(LayerName=layer, Content={"ZipFile": small_layer(content)})
+        clients.ssm.put_parameter(Name=f"/layerdrop/{layer}", Value="arn", Type="String", Overwrite=True)
+    deployed.run("protect")
+
+    done = deployed.run("delete", answer="removable\n")
+
+    assert done.returncode == 0, done.stderr
+    assert "The stack removable is gone." in done.stdout
+    with pytest.raises(ClientError, match="does not exist"):
+        deployed.stack()
+    assert clients.s3.list_object_versions(Bucket="kept")["Versions"]
+    assert clients.ssm.get_parameter(Name="/layerdrop/web-py313-arm64")
+
+    commands = done.stdout.partition("uses the layers any more:\n")[2].replace(
+        ".venv/bin/python", sys.executable
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    pasted = subprocess.run(
+        ["bash", "-euc", commands],
+        env=deployed.environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    with pytest.raises(ClientError, match=r"NoSuchBucket|404"):
+        clients.s3.head_bucket(Bucket="kept")
+    names = {layer["LayerName"] for layer in clients.lambda_.list_layers()["Layers"]}
+    assert "somebody-elses" in names
+    assert not clients.lambda_.list_layer_versions(LayerName="web-py313-arm64")["LayerVersions"]
+    parameters = clients.ssm.get_parameters_by_path(Path="/layerdrop", Recursive=True)["Parameters"]
+    left = {parameter["Name"] for parameter in parameters}
+    assert "/layerdrop/somebody-elses" in left
+    assert "/layerdrop/web-py313-arm64" not in left
+
+
+def test_a_stack_of_that_name_that_is_not_ours_is_left_alone(owner: Owner) -> None:
+    client = owner.aws.clients.get("cloudformation")
+    template = {"Description": "Something else", "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    client.create_stack(StackName="removable", TemplateBody=json.dumps(template))
+    try:
+        done = owner.run("delete", answer="removable\n")
+        assert done.returncode == 1
+        assert done.stderr == "The stack removable is there, but it is not one of Layerdrop's.\n"
+        assert owner.stack()["StackStatus"] == "CREATE_COMPLETE"
+    finally:
+        client.delete_stack(StackName="removable")
+
+
+@pytest.mark.parametrize("command", ["delete", "protect"])
+def test_without_a_stack_it_says_so(owner: Owner, command: str) -> None:
+    done = owner.run(command, answer="removable\n")
+    assert done.returncode == 1
+    assert done.stderr == "There is no stack removable in us-east-1 of account 123456789012.\n"
+    assert done.stdout == ""
+
+
+def test_without_credentials_it_says_so(owner: Owner) -> None:
+    done = owner.run("delete", AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
+    assert done.returncode == 1
+    assert done.stderr.startswith("There are no valid AWS credentials: sign in")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_profile_that_is_gone_is_named(owner: Owner) -> None:
+    with (owner.folder / "samconfig.toml").open("a") as config:
+        config.write('profile = "gone"\n')
+    done = owner.run("delete")
+    assert done.returncode == 1
+    assert "(gone)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, "", "[default", "[default.deploy.parameters]\n"])
+def test_without_a_stack_s_name_nothing_is_asked_of_aws(owner: Owner, content: str | None) -> None:
+    config = owner.folder / "samconfig.toml"
+    if content is None:
+        config.unlink()
+    else:
+        config.write_text(content)
+    done = owner.run("delete", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("samconfig.toml does not say which stack is meant")
