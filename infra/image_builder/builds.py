@@ -81,6 +81,11 @@ def image_uri(image: Image) -> str:
     return f"{image.repository_uri}:{image.tag(content['CodeSha256'])}"
 
 
+def tag_of(uri: str) -> str:
+    """Return the tag of an image's URI."""
+    return uri.rpartition(":")[2]
+
+
 def exists(uri: str) -> bool:
     """Tell whether the image has been pushed."""
     repository, _, tag = uri.partition("/")[2].rpartition(":")

@@ -40,13 +40,13 @@ def _on_request(event: dict[str, Any]) -> None:
         if not there:
             builds.start(image, uri, callback)
     except Exception as error:
-        # Without an answer CloudFormation waits for an hour.
+        # Without an answer CloudFormation waits until ServiceTimeout is over.
         log.exception("The build cannot be started")
         answer.fail(callback, f"The build of the image cannot be started. {type(error).__name__}: {error}")
         return
     if there:
         log.info("%s is there already", uri)
-        answer.succeed(callback, uri)
+        answer.succeed(callback, builds.tag_of(uri))
 
 
 def _on_build_end(arn: str) -> None:
@@ -56,7 +56,7 @@ def _on_build_end(arn: str) -> None:
         return
     log.info("%s %s", build.status, arn)
     if build.status == "SUCCEEDED":
-        answer.succeed(build.callback, build.image)
+        answer.succeed(build.callback, builds.tag_of(build.image))
     else:
         answer.fail(build.callback, _reason(build))
 

@@ -155,7 +155,7 @@ class Formation:
             },
         }  # fmt: skip
         if kind != "Create":
-            event["PhysicalResourceId"] = f"{REPOSITORY}:old-arm64"
+            event["PhysicalResourceId"] = "old-arm64"
         return event
 
     def answer(self, number: int = 0) -> dict[str, str]:

@@ -60,7 +60,7 @@ def test_image_that_is_missing_is_built_and_answered_at_the_end(aws: Aws, format
     handler(end(build_arn(build)), None)
     assert formation.answer() == {
         "Status": "SUCCESS",
-        "PhysicalResourceId": variables["IMAGE"],
+        "PhysicalResourceId": variables["IMAGE"].removeprefix(f"{REPOSITORY}:"),
         "StackId": STACK,
         "RequestId": "request-0",
         "LogicalResourceId": "Arm64Image",
@@ -75,7 +75,7 @@ def test_image_that_is_there_is_not_built_again(aws: Aws, formation: Formation) 
     aws.images.add(tag)
     handler(formation.request("Update", 1), None)
     assert len(aws.builds) == 1
-    assert formation.answer(1)["PhysicalResourceId"] == f"{REPOSITORY}:{tag}"
+    assert formation.answer(1)["PhysicalResourceId"] == tag
 
 
 def test_request_that_lambda_brings_twice_starts_one_build(aws: Aws, formation: Formation) -> None:
@@ -87,7 +87,7 @@ def test_request_that_lambda_brings_twice_starts_one_build(aws: Aws, formation: 
 def test_delete_calls_nothing_and_succeeds(aws: Aws, formation: Formation) -> None:
     handler(formation.request("Delete"), None)
     assert formation.answer()["Status"] == "SUCCESS"
-    assert formation.answer()["PhysicalResourceId"].endswith(":old-arm64")
+    assert formation.answer()["PhysicalResourceId"] == "old-arm64"
     assert not aws.calls
 
 
@@ -124,7 +124,7 @@ def test_failure_says_what_codebuild_said(aws: Aws, formation: Formation) -> Non
     told = formation.answer()
     assert told["Status"] == "FAILED"
     # What there was stays; another id would have it deleted.
-    assert told["PhysicalResourceId"].endswith(":old-arm64")
+    assert told["PhysicalResourceId"] == "old-arm64"
     assert told["Reason"].splitlines() == [
         "CodeBuild could not build the image (FAILED).",
         "BUILD COMMAND_EXECUTION_ERROR: docker build: exit status 1",

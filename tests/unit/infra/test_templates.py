@@ -16,6 +16,7 @@ import pytest
 from image_builder.handler import handler
 from image_builder.image import Image
 from moto import mock_aws
+from moto.events.models import EventPattern
 
 from tests.unit.infra.templates import IMAGE, NETWORK, ROOT, commands, translated
 from tests.unit.infra.test_image_builder import FAILED, build_arn, end
@@ -107,9 +108,22 @@ def test_rule_hears_the_end_of_both_projects(image: dict[str, Any]) -> None:
     assert projects == {
         name for name, resource in image["Resources"].items() if resource["Type"] == "AWS::CodeBuild::Project"
     }
-    # boto3's words for a build's status: all but the one of a build that runs.
-    assert pattern["detail"]["build-status"] == [{"anything-but": "IN_PROGRESS"}]
     assert pattern["source"] == ["aws.codebuild"]
+    # A project's name in the template stands for its own.
+    rule = EventPattern.load(re.sub(r'\{"Ref": ("\w+")\}', r"\1", json.dumps(pattern)))
+
+    def heard(project: str, kind: str, **detail: str) -> bool:
+        named = {"project-name": project} | {name.replace("_", "-"): value for name, value in detail.items()}
+        event = {"source": "aws.codebuild", "detail-type": f"CodeBuild Build {kind} Change", "detail": named}
+        return rule.matches_event(event)
+
+    for project in (*projects, "SomebodyElses"):
+        for status in ("SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED", "IN_PROGRESS"):
+            ended = project in projects and status != "IN_PROGRESS"
+            assert heard(project, "State", build_status=status) == ended
+        for done in ("BUILD", "FINALIZING", "COMPLETED"):
+            ended = project in projects and done == "COMPLETED"
+            assert heard(project, "Phase", completed_phase=done) == ended
 
 
 def test_lifecycle_keeps_the_newest_of_each_architecture(image: dict[str, Any]) -> None:
