@@ -8,7 +8,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from local.environment import ACCESS_KEY, SECRET_KEY
+from local.environment import ACCESS_KEY, SECRET_KEY, access_key_of
 from local.settings import REGION
 
 if TYPE_CHECKING:
@@ -19,23 +19,36 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-def isolated_session() -> boto3.Session:
+def isolated_session(access_key: str = ACCESS_KEY) -> boto3.Session:
     """Return a session in which neither the developer's profile nor ``~/.aws`` has a say."""
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     core.set_config_variable("config_file", os.devnull)
     core.set_config_variable("credentials_file", os.devnull)
-    core.set_credentials(ACCESS_KEY, SECRET_KEY)
+    core.set_credentials(access_key, SECRET_KEY)
     return boto3.Session(botocore_session=core, region_name=REGION)
 
 
 class Clients:
-    """One client a service, made once: a client is safe to share between threads, making one is not."""
+    """One client a service, made once: a client is safe to share between threads, making one is not.
 
-    def __init__(self, endpoint: str) -> None:
-        self._session = isolated_session()
+    Args:
+        endpoint: The embedded AWS.
+        access_key: Who calls: the owner of the account, or a role by its name.
+    """
+
+    def __init__(self, endpoint: str, access_key: str = ACCESS_KEY) -> None:
+        self._session = isolated_session(access_key)
         self._endpoint = endpoint
         self._made: dict[str, Any] = {}
+        self._of_roles: dict[str, Clients] = {}
         self._lock = threading.Lock()
+
+    def of_role(self, arn: str) -> "Clients":
+        """Return clients that call in a role's name, as a service does on its behalf."""
+        with self._lock:
+            if arn not in self._of_roles:
+                self._of_roles[arn] = Clients(self._endpoint, access_key_of(arn))
+            return self._of_roles[arn]
 
     def get(self, service: str) -> Any:
         """Return the client of a service by its boto3 name."""
@@ -84,6 +97,7 @@ class Clients:
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            for client in self._made.values():
+            for client in (*self._made.values(), *self._of_roles.values()):
                 client.close()
             self._made.clear()
+            self._of_roles.clear()

@@ -13,6 +13,12 @@ from local.settings import REGION
 ACCESS_KEY: Final = "local"
 SECRET_KEY: Final = "local"  # noqa: S105 (moto accepts anything; a real key must not come near it)
 
+
+def access_key_of(role: str) -> str:
+    """Return the access key that a role's calls are signed with, by its ARN: here it is the role's name."""
+    return role.rpartition("/")[2]
+
+
 FROM_THE_MACHINE: Final = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME",
     # A private certificate authority, and the way out through a proxy.

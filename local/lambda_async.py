@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS: Final = (0.2, 0.4)
 """Seconds before the second and the third try. AWS waits one and two minutes."""
 
-SendMessage = Callable[[str, str, Mapping[str, str]], None]
-"""Takes the ARN of a queue or a function, a body and string attributes."""
+SendMessage = Callable[[str, str, str, Mapping[str, str]], None]
+"""Takes the ARNs of the sender's role and of a queue or a function, a body and string attributes."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class AsyncInvocations:
                 return
         if handling.destination:
             record = failure_record(function, event, answer, request_id, 1 + handling.retries)
-            self._send_message(handling.destination, json.dumps(record), {})
+            self._send_message(function.role, handling.destination, json.dumps(record), {})
         if handling.dead_letters:
             reason = json.loads(answer.payload).get("errorMessage", "")
             attributes = {"RequestID": request_id, "ErrorCode": "200", "ErrorMessage": reason[:1024]}
-            self._send_message(handling.dead_letters, json.dumps(event), attributes)
+            self._send_message(function.role, handling.dead_letters, json.dumps(event), attributes)
 
 
 def _log_failure(delivery: "Future[None]") -> None:

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from local.environment import access_key_of
+
 BOOTSTRAP: Final = Path(__file__).with_name("lambda_bootstrap.py")
 INIT_SECONDS: Final = 10.0
 """Lambda gives a module this long to import; the function's own timeout counts from the event on."""
@@ -36,7 +38,8 @@ WriteLog = Callable[[str, str, str], None]
 class Function:
     """What a worker needs to know of a function; a change in any of it means new workers.
 
-    ``memory`` is in MiB, ``timeout`` in seconds, ``code`` the unpacked deployment package.
+    ``role`` is the ARN of its role, ``memory`` is in MiB, ``timeout`` in seconds, ``code`` the unpacked
+    deployment package.
     """
 
     arn: str
@@ -44,6 +47,7 @@ class Function:
     version: str
     handler: str
     runtime: str
+    role: str
     code: Path
     environment: tuple[tuple[str, str], ...]
     memory: int
@@ -296,6 +300,7 @@ def variables_of(function: Function, stream: str) -> dict[str, str]:
     """
     return dict(function.environment) | {
         "_HANDLER": function.handler,
+        "AWS_ACCESS_KEY_ID": access_key_of(function.role),
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,

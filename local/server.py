@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import logging
 import os
 import socket
@@ -29,6 +28,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import ThreadedWSGIServer
 
+from local.authorization import Authorization
 from local.batch_jobs import Slots
 from local.clients import Clients
 from local.deploy import Deployment, deploy
@@ -60,6 +60,7 @@ class EmbeddedAws:
     Attributes:
         endpoint: ``http://127.0.0.1:PORT``.
         clients: boto3 clients of it.
+        authorization: What roles did, and what they were refused.
 
     Args:
         port: Where to listen; 0 takes a free one.
@@ -84,6 +85,7 @@ class EmbeddedAws:
         self._reached_at = reached_at
         self._undo = ExitStack()
         self.endpoint = ""
+        self.authorization = Authorization(_MOTO)
 
     def __enter__(self) -> Self:
         self.start()
@@ -191,7 +193,7 @@ class EmbeddedAws:
             headers = [("Content-Type", "application/zip"), ("Content-Length", str(len(content)))]
             start_response("200 OK", headers)
             return [content]
-        return _MOTO(environ, start_response)  # type: ignore[no-any-return]
+        return self.authorization(environ, start_response)
 
     def _upload(self, name: str, content: bytes) -> str:
         key = f"{hashlib.sha256(content).hexdigest()}/{name}"
@@ -210,13 +212,13 @@ class EmbeddedAws:
         backend.ensure_log_stream(group, stream)
         backend.put_log_events(group, stream, [{"timestamp": int(time.time() * 1000), "message": line}])
 
-    def _send_message(self, queue: str, body: str, attributes: Mapping[str, str]) -> None:
+    def _send_message(self, role: str, queue: str, body: str, attributes: Mapping[str, str]) -> None:
+        clients = self.clients.of_role(role)
         if ":lambda:" in queue:  # an on-failure destination can be a function, too
-            function = lambda_backends[ACCOUNT_ID][REGION].get_function(queue)
-            self._lambda.send(function, json.loads(body))
+            clients.lambda_.invoke(FunctionName=queue, InvocationType="Event", Payload=body)
             return
-        sqs = self.clients.get("sqs")
-        url = sqs.get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
+        sqs = clients.get("sqs")
+        url = self.clients.get("sqs").get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
         texts = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
         sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=texts)
 

@@ -107,6 +107,7 @@ class LambdaService:
             version=str(function.version),
             handler=str(function.handler),
             runtime=str(function.run_time),
+            role=str(function.role),
             code=self._unpacked(function),
             environment=tuple(sorted(function.environment_vars.items())),
             memory=int(function.memory_size),

@@ -19,6 +19,7 @@ from moto.batch.utils import JobStatus
 from moto.events.models import events_backends
 
 from local.batch_jobs import ExitRule, Outcome, Slots, Stop, run_attempt, tries_again
+from local.environment import access_key_of
 from local.gaps import Replacements
 from local.settings import ACCOUNT_ID, REGION
 
@@ -223,7 +224,9 @@ class LocalJob(Job):
     def _run_container(self, service: BatchService, entry_point: Sequence[str], number: int) -> Outcome:
         command = self._add_parameters_to_command(self._get_container_property("command", []))
         variables = {e["name"]: e["value"] for e in self._get_container_property("environment", [])}
+        role = self._get_container_property("jobRoleArn", "")
         own = {
+            **({"AWS_ACCESS_KEY_ID": access_key_of(role)} if role else {}),
             "AWS_BATCH_JOB_ID": self.job_id,
             "AWS_BATCH_JOB_ATTEMPT": str(number),
             "AWS_BATCH_JQ_NAME": self.job_queue.name,

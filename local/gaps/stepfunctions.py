@@ -1,17 +1,21 @@
 """Step Functions: batch:submitJob.sync as AWS runs it, and calls to the other services without overhead."""
 
 # ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import ExecutionStatus
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.credentials import StateCredentials
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
     state_task_service_callback as callback,
 )
@@ -47,9 +51,12 @@ class StepFunctionsService:
         put(default_user_config, "stepfunctions", {"execute_state_machine": True})
         # moto makes a boto3 client a task, out of the developer's own profile; slow, and not thread-safe.
         put(boto_client, "boto3", _SharedClients(self._clients))
+        # And makes calls in nobody's name; AWS makes them in that of the state machine's role.
+        for module in _users_of_clients():
+            put(module, "boto_client_for", self._client)
         put(batch, "_normalise_parameters", _parameters_to_boto)
         put(batch, "_normalise_response", _response_from_boto)
-        put(batch, "_build_sync_resolver", _watching(batch._build_sync_resolver))
+        put(batch, "_build_sync_resolver", _watching(batch._build_sync_resolver, self._clients))
         put(batch, "_eval_sync", _terminating(batch._eval_sync))
         # The resolver waits by itself.
         put(callback, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", 0)
@@ -63,6 +70,9 @@ class StepFunctionsService:
         put(communication, "terminated", _aborted(communication.terminated))
         backend = StepFunctionsParserBackend
         put(backend, "start_execution", _named(backend.start_execution))
+
+    def _client(self, service: str, state_credentials: StateCredentials, **_region: str) -> Any:
+        return self._clients.of_role(state_credentials.role_arn).get(service)
 
     def stop(self) -> None:
         """Stop every running execution."""
@@ -86,6 +96,12 @@ class _SharedClients:
 
     def client(self, *, service_name: str, **_options: object) -> Any:
         return self._clients.get(service_name)
+
+
+def _users_of_clients() -> list[ModuleType]:
+    inside = "moto.stepfunctions.parser.asl.component."
+    modules = [module for name, module in sys.modules.items() if name.startswith(inside)]
+    return [module for module in modules if "boto_client_for" in vars(module)]
 
 
 # The parameters of a task begin with capitals whatever the service; those of Batch's API do not, and moto
@@ -117,19 +133,30 @@ def _operation(task: StateTaskServiceBatch, service: str | None, action: str | N
 class _JobWatch:
     """What moto calls again and again until it returns the finished job, or raises its failure."""
 
-    def __init__(self, job: LocalJob, describe: Callable[[], Any]) -> None:
-        self.job = job
+    def __init__(self, job: LocalJob, describe: Callable[[], Any], clients: Clients) -> None:
+        self._job = job
         self._describe = describe
+        self._clients = clients
 
     def __call__(self) -> Any:
-        return self._describe() if self.job.finished.wait(WATCH_SECONDS) else None
+        return self._describe() if self._job.finished.wait(WATCH_SECONDS) else None
+
+    def terminate(self, reason: str) -> None:
+        """End the job unless it has ended."""
+        if not self._job.finished.is_set():
+            # Refused, or the embedded AWS is at its end: then the job is ended otherwise, or runs on.
+            with suppress(BotoCoreError, ClientError):
+                self._clients.batch.terminate_job(jobId=self._job.job_id, reason=reason)
 
 
-def _watching(original: Any) -> Any:
+def _watching(original: Any, clients: Clients) -> Any:
     # moto asks for each job's state every half second.
-    def build(task: StateTaskServiceBatch, env: Environment, **rest: Any) -> _JobWatch:
+    def build(
+        task: StateTaskServiceBatch, env: Environment, state_credentials: StateCredentials, **rest: Any
+    ) -> _JobWatch:
         job = job_by_id(env.stack[-1]["JobId"])
-        return _JobWatch(job, original(task, env=env, **rest))
+        describe = original(task, env=env, state_credentials=state_credentials, **rest)
+        return _JobWatch(job, describe, clients.of_role(state_credentials.role_arn))
 
     return build
 
@@ -141,7 +168,7 @@ def _terminating(original: Any) -> Any:
         try:
             return original(task, sync_resolver=sync_resolver, **rest)
         finally:
-            sync_resolver.job.terminate("Step Functions stopped the task that waited for this job")
+            sync_resolver.terminate("Step Functions stopped the task that waited for this job")
 
     return eval_sync
 

@@ -23,6 +23,12 @@ Resources:
       AssumeRolePolicyDocument:
         Version: "2012-10-17"
         Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]
+      Policies:
+        - PolicyName: Tell
+          PolicyDocument:
+            Version: "2012-10-17"
+            Statement:
+              {Effect: Allow, Action: [sqs:SendMessage, s3:ListBucket, lambda:InvokeFunction], Resource: "*"}
   Bucket:
     Type: AWS::S3::Bucket
     Properties:

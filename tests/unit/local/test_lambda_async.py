@@ -12,8 +12,8 @@ from local.lambda_async import AsyncInvocations, FailureHandling
 from local.lambda_runtime import Answer, Function, ShutDownError
 
 FUNCTION = Function(
-    "arn:aws:lambda:us-east-1:123456789012:function:box", "box", "$LATEST", "m.h", "python3.13", Path(), (),
-    128, 3, "/log", 1,
+    "arn:aws:lambda:us-east-1:123456789012:function:box", "box", "$LATEST", "m.h", "python3.13", "role",
+    Path(), (), 128, 3, "/log", 1,
 )  # fmt: skip
 FAILED = Answer('{"errorType": "ValueError", "errorMessage": "bad"}', "Unhandled")
 
@@ -30,8 +30,9 @@ class World:
         self.calls.append((event, request_id))
         return FAILED if len(self.calls) <= self.failures else Answer("null", None)
 
-    def send(self, queue: str, body: str, attributes: Mapping[str, str]) -> None:
+    def send(self, role: str, queue: str, body: str, attributes: Mapping[str, str]) -> None:
         self.messages.append((queue, body, attributes))
+        assert role == FUNCTION.role
 
     def run(self, handling: FailureHandling) -> None:
         invocations = AsyncInvocations(self.invoke, self.send)

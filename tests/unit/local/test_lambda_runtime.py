@@ -36,6 +36,7 @@ def make(tmp_path: Path) -> Make:
             version="$LATEST",
             handler="module.handler",
             runtime="python3.13",
+            role="arn:aws:iam::123456789012:role/box",
             code=tmp_path,
             environment=(("COLOUR", "red"),),
             memory=256,

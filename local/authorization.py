@@ -1,0 +1,151 @@
+"""Who may do what on the embedded AWS: each call of a role is held against its policies, and noted.
+
+A function's handler, a job and a state machine sign with an access key that is called like their role. Any
+other key is the account owner's, who may do everything.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from moto.iam.models import Role, iam_backends
+
+from local.calls import Call, Request, UnknownCallError, call_of, signed_by
+from local.permissions import Permission, UnknownPermissionError, permissions_of, told_of_missing
+from local.policies import Statement, is_allowed, statements_of
+from local.settings import ACCOUNT_ID
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Authorization:
+    """Lets calls through that their caller may make.
+
+    Attributes:
+        used: What roles were allowed, by their names.
+        refused: What they were not, and the reason.
+    """
+
+    def __init__(self, application: "WSGIApplication") -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self._read: dict[str, list[Statement]] = {}
+        self.used: set[tuple[str, Permission]] = set()
+        self.refused: list[tuple[str, str]] = []
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request."""
+        role = self._role(environ)
+        if role is None:
+            return self._application(environ, start_response)
+        request = _request(environ)
+        try:
+            call = call_of(request)
+            missing = [wanted for wanted in permissions_of(call) if not self._allows(role, wanted)]
+        except (UnknownCallError, UnknownPermissionError) as error:
+            # Whoever adds a call to Layerdrop says in local/permissions.py what it takes.
+            return self._refuse(
+                role, f"{error}, of which local/permissions.py says nothing", request, start_response
+            )
+        if missing:
+            return self._refuse(role, _words(missing[0]), request, start_response)
+        return self._pass_on(role, call, request, environ, start_response)
+
+    def _pass_on(
+        self,
+        role: Role,
+        call: Call,
+        request: Request,
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+    ) -> Iterable[bytes]:
+        listing = told_of_missing(call)
+        if listing is None:
+            return self._application(environ, start_response)
+        answers: list[Any] = []
+
+        def keep(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            answers.append((status, headers, *rest))
+            return None
+
+        body = self._application(environ, keep)
+        status, headers, *rest = answers[0]
+        if status.startswith("404") and not self._allows(role, listing):
+            if hasattr(body, "close"):
+                body.close()
+            return self._refuse(role, _words(listing), request, start_response, expected=True)
+        start_response(status, headers, *rest)
+        return body
+
+    def _role(self, environ: "WSGIEnvironment") -> Role | None:
+        key = signed_by({"authorization": environ.get("HTTP_AUTHORIZATION", "")})
+        roles = iam_backends[ACCOUNT_ID]["aws"].roles.values() if key else ()
+        return next((role for role in list(roles) if role.name == key), None)
+
+    def _allows(self, role: Role, wanted: Permission) -> bool:
+        allowed = is_allowed(wanted, self.statements(role))
+        if allowed:
+            with self._lock:
+                self.used.add((role.name, wanted))
+        return allowed
+
+    def statements(self, role: Role) -> list[Statement]:
+        """Return all statements of a role's policies."""
+        texts = [
+            *role.policies.values(),
+            *(str(vars(policy)["document"]) for policy in role.managed_policies.values()),
+        ]
+        found = []
+        for text in texts:
+            if text not in self._read:
+                self._read[text] = statements_of(json.loads(text))
+            found += self._read[text]
+        return found
+
+    def _refuse(
+        self, role: Role, why: str, request: Request, start_response: "StartResponse", expected: bool = False
+    ) -> Iterable[bytes]:
+        if not expected:
+            with self._lock:
+                self.refused.append((role.name, why))
+        message = f"User: {role.arn} is not authorized to perform: {why}"
+        if "/s3/" in request.headers.get("authorization", ""):
+            text = f"<Error><Code>AccessDenied</Code><Message>{escape(message)}</Message></Error>"
+            headers = [("Content-Type", "application/xml")]
+        else:
+            text = json.dumps({"__type": "AccessDeniedException", "message": message})
+            headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
+        body = b"" if request.method == "HEAD" else text.encode()
+        start_response("403 Forbidden", [*headers, ("Content-Length", str(len(body)))])
+        return [body]
+
+
+def _request(environ: "WSGIEnvironment") -> Request:
+    """Return a request, whose body can still be read by others."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    # A large body is an object's, which says nothing of the call.
+    body = b""
+    if 0 < length <= 1 << 20:
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("PATH_INFO", "").encode("latin-1").decode(),  # WSGI's way to pass UTF-8
+        query=dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
+        headers=headers,
+        body=body,
+    )
+
+
+def _words(wanted: Permission) -> str:
+    return f"{wanted.action} on resource: {wanted.resource}"

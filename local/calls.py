@@ -1,0 +1,159 @@
+"""What a request to AWS asks for, read as botocore's own models of AWS's APIs describe it."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from botocore.loaders import Loader
+from botocore.model import OperationModel, ServiceModel
+
+SIGNATURE: Final = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/[^/]+/(?P<service>[^/]+)/aws4_request")
+NAMES: Final = {"states": "stepfunctions", "monitoring": "cloudwatch"}
+"""boto3's names of services that sign with another one."""
+PLACEHOLDER: Final = re.compile(r"\\\{(\w+)(\\\+)?\\\}")
+
+
+class UnknownCallError(Exception):
+    """No operation of the service looks like this request."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request.
+
+    Attributes:
+        path: Without the query, decoded.
+        query: Names and values, decoded.
+        headers: By their names in lower case.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an operation.
+
+    Attributes:
+        service: boto3's name of the service.
+        operation: As the API calls it.
+        parameters: By the API's names: those in address, query and headers, and a JSON body's.
+    """
+
+    service: str
+    operation: str
+    parameters: Mapping[str, Any]
+
+
+def signed_by(headers: Mapping[str, str]) -> str | None:
+    """Return the id of the access key that a request is signed with."""
+    found = SIGNATURE.search(headers.get("authorization", ""))
+    return found["key"] if found else None
+
+
+def call_of(request: Request) -> Call:
+    """Return what a signed request calls.
+
+    Raises:
+        UnknownCallError: It is not signed, or nothing known.
+    """
+    signature = SIGNATURE.search(request.headers.get("authorization", ""))
+    if signature is None:
+        raise UnknownCallError("a request without a signature")
+    service = NAMES.get(signature["service"], signature["service"])
+    model = model_of(service)
+    if model.protocol == "query":
+        given = dict(parse_qsl(request.body.decode())) | dict(request.query)
+        return Call(service, given.pop("Action", ""), given)
+    if target := request.headers.get("x-amz-target"):
+        return Call(service, target.rpartition(".")[2], _document(request))
+    matches = (match for name in model.operation_names if (match := _matched(model, name, request)))
+    # The one that asks for the most: GetObject's address is that of GetObjectTagging without its query.
+    best = max(matches, key=lambda match: match[0], default=None)
+    if best is None:
+        raise UnknownCallError(f"{service} {request.method} {request.path}")
+    return best[1]
+
+
+@cache
+def model_of(service: str) -> ServiceModel:
+    """Return botocore's model of a service.
+
+    Raises:
+        UnknownCallError: There is no such service.
+    """
+    loader = Loader()
+    if service not in loader.list_available_services("service-2"):
+        raise UnknownCallError(f"the service {service}")
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+
+
+def _matched(model: ServiceModel, name: str, request: Request) -> tuple[int, Call] | None:
+    operation = model.operation_model(name)
+    form, query = _address(operation)
+    found = form.fullmatch(request.path)
+    # A deprecated operation has a successor at the same address.
+    if operation.http["method"] != request.method or operation.deprecated or not found:
+        return None
+    if not query.items() <= request.query.items():
+        return None
+    given: dict[str, Any] = {}
+    demands = len(query)
+    for member, location, key, needed in _members(operation):
+        source = {"uri": found.groupdict(), "querystring": request.query, "header": request.headers}
+        if key in source[location]:
+            given[member] = source[location][key]
+        elif needed:
+            return None
+        demands += needed
+    if operation.service_model.protocol == "rest-json" and "payload" not in _input(operation):
+        given |= _document(request)
+    return demands, Call(model.service_name, name, given)
+
+
+@cache
+def _address(operation: OperationModel) -> tuple[re.Pattern[str], dict[str, str]]:
+    # /{Bucket}/{Key+}?tagging: a plus takes slashes, too; what follows the question mark must be there.
+    path, _, query = operation.http["requestUri"].partition("?")
+
+    def group(match: re.Match[str]) -> str:
+        return f"(?P<{match[1]}>.+)" if match[2] else f"(?P<{match[1]}>[^/]+)"
+
+    return re.compile(PLACEHOLDER.sub(group, re.escape(path)) + "/?"), dict(parse_qsl(query, True))
+
+
+@cache
+def _members(operation: OperationModel) -> tuple[tuple[str, str, str, bool], ...]:
+    return tuple(_read_members(operation))
+
+
+def _read_members(operation: OperationModel) -> Iterator[tuple[str, str, str, bool]]:
+    shape = operation.input_shape
+    if shape is None:
+        return
+    for name, member in shape.members.items():
+        location = member.serialization.get("location")
+        if location in ("uri", "querystring", "header"):
+            key = member.serialization.get("name", name)
+            needed = name in shape.required_members
+            yield name, location, key.lower() if location == "header" else key, needed
+
+
+def _input(operation: OperationModel) -> Mapping[str, Any]:
+    return operation.input_shape.serialization if operation.input_shape else {}
+
+
+def _document(request: Request) -> dict[str, Any]:
+    try:
+        document = json.loads(request.body or b"{}")
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,188 @@
+"""Which permissions a call takes: IAM's names for what is done, and the ARNs of what it is done to.
+
+The table has what Layerdrop's parts call, from AWS's Service Authorization Reference; most actions are called
+like their API's operation: https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from local.calls import Call
+from local.settings import ACCOUNT_ID, REGION
+
+
+class UnknownPermissionError(Exception):
+    """The table does not say what a call takes."""
+
+
+@dataclass(frozen=True, order=True)
+class Permission:
+    """What someone must be allowed.
+
+    Attributes:
+        action: `service:Operation`, as IAM calls it.
+        resource: An ARN; `*` for actions that know no resources.
+        context: Condition keys, in lower case, and their values.
+    """
+
+    action: str
+    resource: str
+    context: tuple[tuple[str, str], ...] = ()
+
+
+def permissions_of(call: Call) -> list[Permission]:
+    """Return what a call takes; all of it is needed.
+
+    Raises:
+        UnknownPermissionError: The table lacks the operation.
+    """
+    table = TABLE.get((call.service, call.operation))
+    if table is None:
+        raise UnknownPermissionError(f"{call.service}:{call.operation}")
+    return list(table(call.parameters))
+
+
+def told_of_missing(call: Call) -> Permission | None:
+    """Return what it takes to be told that an object is missing; without it, S3 says that it is forbidden.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    if (call.service, call.operation) not in (("s3", "GetObject"), ("s3", "HeadObject")):
+        return None
+    return Permission("s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}")
+
+
+def _arn(service: str, kind: str, name: Any) -> str:
+    # Most parameters take the name or the ARN.
+    return (
+        str(name) if str(name).startswith("arn:") else f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{kind}{name}"
+    )
+
+
+Given = Mapping[str, Any]
+Permissions = Iterator[Permission]
+
+
+def _object(given: Given) -> str:
+    return f"arn:aws:s3:::{given['Bucket']}/{given['Key']}"
+
+
+def _read_object(given: Given) -> Permissions:
+    # Who names a version needs the one permission and not the other; HeadObject has none of its own:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    versioned = "VersionId" in given
+    yield Permission("s3:GetObjectVersion" if versioned else "s3:GetObject", _object(given))
+
+
+def _write_object(given: Given) -> Permissions:
+    yield Permission("s3:PutObject", _object(given))
+
+
+def _delete_object(given: Given) -> Permissions:
+    versioned = "VersionId" in given
+    yield Permission("s3:DeleteObjectVersion" if versioned else "s3:DeleteObject", _object(given))
+
+
+def _on_bucket(action: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        yield Permission(action, f"arn:aws:s3:::{given['Bucket']}")
+
+    return permissions
+
+
+def _layer(given: Given) -> str:
+    return _arn("lambda", "layer:", given["LayerName"])
+
+
+def _on_layer(action: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        version = f":{given['VersionNumber']}" if "VersionNumber" in given else ""
+        yield Permission(action, f"{_layer(given)}{version}")
+
+    return permissions
+
+
+def _publish_layer(given: Given) -> Permissions:
+    yield Permission("lambda:PublishLayerVersion", _layer(given))
+    # Lambda fetches the zip in the name of whoever publishes it.
+    content = given["Content"]
+    if "S3Bucket" in content:
+        place = {"Bucket": content["S3Bucket"], "Key": content["S3Key"]}
+        version = {"VersionId": content["S3ObjectVersion"]} if "S3ObjectVersion" in content else {}
+        yield from _read_object(place | version)
+
+
+def _invoke(given: Given) -> Permissions:
+    yield Permission("lambda:InvokeFunction", _arn("lambda", "function:", given["FunctionName"]))
+
+
+def _submit_job(given: Given) -> Permissions:
+    # Both, and of the definition the very revision:
+    # https://docs.aws.amazon.com/batch/latest/userguide/iam-example-restrict-job-submission.html
+    yield Permission("batch:SubmitJob", _arn("batch", "job-queue/", given["jobQueue"]))
+    yield Permission("batch:SubmitJob", _arn("batch", "job-definition/", given["jobDefinition"]))
+
+
+def _put_events(given: Given) -> Permissions:
+    for entry in given["Entries"]:
+        bus = _arn("events", "event-bus/", entry.get("EventBusName", "default"))
+        context = (("events:detail-type", entry["DetailType"]), ("events:source", entry["Source"]))
+        yield Permission("events:PutEvents", bus, context)
+
+
+def _on_parameter(action: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        yield Permission(action, _arn("ssm", "parameter/", str(given["Name"]).removeprefix("/")))
+
+    return permissions
+
+
+def _on(action: str, service: str, kind: str, parameter: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        yield Permission(action, _arn(service, kind, given[parameter]))
+
+    return permissions
+
+
+def _everywhere(action: str) -> Callable[[Given], Permissions]:
+    return lambda _given: iter([Permission(action, "*")])
+
+
+def _send_message(given: Given) -> Permissions:
+    yield Permission("sqs:SendMessage", _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]))
+
+
+TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
+    ("batch", "DescribeJobs"): _everywhere("batch:DescribeJobs"),
+    ("batch", "SubmitJob"): _submit_job,
+    ("batch", "TerminateJob"): _on("batch:TerminateJob", "batch", "job/", "jobId"),
+    ("events", "PutEvents"): _put_events,
+    ("lambda", "AddLayerVersionPermission"): _on_layer("lambda:AddLayerVersionPermission"),
+    ("lambda", "DeleteLayerVersion"): _on_layer("lambda:DeleteLayerVersion"),
+    ("lambda", "GetLayerVersion"): _on_layer("lambda:GetLayerVersion"),
+    ("lambda", "GetLayerVersionPolicy"): _on_layer("lambda:GetLayerVersionPolicy"),
+    ("lambda", "Invoke"): _invoke,
+    ("lambda", "ListLayerVersions"): _on_layer("lambda:ListLayerVersions"),
+    ("lambda", "PublishLayerVersion"): _publish_layer,
+    ("s3", "CompleteMultipartUpload"): _write_object,
+    ("s3", "CreateMultipartUpload"): _write_object,
+    ("s3", "DeleteObject"): _delete_object,
+    ("s3", "GetObject"): _read_object,
+    ("s3", "HeadBucket"): _on_bucket("s3:ListBucket"),
+    ("s3", "HeadObject"): _read_object,
+    ("s3", "ListObjectVersions"): _on_bucket("s3:ListBucketVersions"),
+    ("s3", "ListObjects"): _on_bucket("s3:ListBucket"),
+    ("s3", "ListObjectsV2"): _on_bucket("s3:ListBucket"),
+    ("s3", "PutObject"): _write_object,
+    ("s3", "UploadPart"): _write_object,
+    ("secretsmanager", "GetSecretValue"): _on(
+        "secretsmanager:GetSecretValue", "secretsmanager", "secret:", "SecretId"
+    ),
+    ("sqs", "SendMessage"): _send_message,
+    ("ssm", "GetParameter"): _on_parameter("ssm:GetParameter"),
+    ("ssm", "PutParameter"): _on_parameter("ssm:PutParameter"),
+    ("stepfunctions", "DescribeExecution"): _on("states:DescribeExecution", "states", "", "executionArn"),
+    ("stepfunctions", "ListExecutions"): _on("states:ListExecutions", "states", "", "stateMachineArn"),
+    ("stepfunctions", "StartExecution"): _on("states:StartExecution", "states", "", "stateMachineArn"),
+}
