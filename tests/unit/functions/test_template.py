@@ -180,7 +180,6 @@ def test_only_its_own_service_takes_a_role(resources: dict[str, Any]) -> None:
 def test_a_build_can_read_its_input_write_its_results_and_nothing_else(resources: dict[str, Any]) -> None:
     """It may run code that a requirements file brings along."""
     assert grants(resources, "JobRole") == {
-        ("s3:GetObject", "${Bucket.Arn}/requirements/*"),
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
         ("s3:GetObject", "${Bucket.Arn}/layers/*"),
         ("s3:PutObject", "${Bucket.Arn}/layers/*"),

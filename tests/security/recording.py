@@ -1,0 +1,198 @@
+"""The pipeline driven through every call that its parts make, and what each role was seen to do."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.iam.models import iam_backends
+
+from local.permissions import Permission
+from local.policies import Statement
+from local.server import EmbeddedAws
+from local.settings import ACCOUNT_ID, BUCKET
+from tests.faults.index import Index, Serve, good, plain
+
+Found = TypeVar("Found")
+PARAMETERS = {"KeepVersions": "1", "NotificationEmail": "someone@example.com"}
+"""Such that every statement of the template is there."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was seen.
+
+    Attributes:
+        used: Each permission that a role used, by the role's logical id.
+        refused: Calls that were not allowed: there should be none.
+        statements: Of each role, as they were deployed.
+        parameters: Of the stack, those that were given.
+    """
+
+    used: frozenset[tuple[str, Permission]]
+    refused: tuple[tuple[str, str], ...]
+    statements: Mapping[str, tuple[Statement, ...]]
+    policies: Mapping[str, tuple[str, ...]]
+
+
+@contextmanager
+def embedded(folder: Path, index: Index) -> Iterator[EmbeddedAws]:
+    """The embedded AWS, whose builders know one index and start with an empty cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYER_BUILDER_INDEX_URL", index.url)
+        patch.setenv("LAYER_BUILDER_CACHE", str(folder / "cache"))
+        with EmbeddedAws() as aws:
+            yield aws
+
+
+class Driver:
+    """Somebody who uploads, waits and looks."""
+
+    def __init__(self, aws: EmbeddedAws, index: Index) -> None:
+        self._aws = aws
+        self._index = index
+        self.stack = aws.deploy(parameters=PARAMETERS)
+        self.clients = aws.clients
+
+    def upload(self, folder: str, text: str) -> str:
+        """Upload a requirements file; return its version."""
+        key = f"requirements/{folder}/requirements.txt"
+        return self.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())["VersionId"]
+
+    def manifest(self, folder: str) -> Any:
+        """The manifest of a folder, or None."""
+        try:
+            key = f"requirements/{folder}/manifest.json"
+            return json.load(self.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"])
+        except ClientError:
+            return None
+
+    def answered(self, folder: str, version: str) -> Any:
+        """Wait for the answer to an upload."""
+
+        def look() -> Any:
+            manifest = self.manifest(folder)
+            ours = manifest and manifest["input"]["version_id"] == version
+            return manifest if ours and manifest["status"] != "BUILDING" else None
+
+        return until(look)
+
+    def build(self, folder: str, text: str) -> Any:
+        """Upload, and wait for the answer."""
+        return self.answered(folder, self.upload(folder, text))
+
+    @contextmanager
+    def while_building(self, folder: str) -> Iterator[str]:
+        """Upload, and hold the job up for as long as the block runs; yield the upload's version."""
+        name = folder.rpartition("/")[2]
+        serve, asked, go_on = held(good(name))
+        self._index.add(name, good(name), serve=serve)
+        version = self.upload(folder, name)
+        until(asked.is_set)
+        try:
+            yield version
+        finally:
+            go_on.set()
+
+    def fails(self, event: Mapping[str, Any]) -> None:
+        """Have StartBuild fail at an event, at every try."""
+        self.clients.lambda_.invoke(
+            FunctionName=self.stack.values["StartBuild"], InvocationType="Event", Payload=json.dumps(event)
+        )
+
+    def queued(self, queue: str) -> bool:
+        """Whether a queue, by its output's name, holds anything."""
+        found = self.clients.get("sqs").get_queue_attributes(
+            QueueUrl=self.stack.outputs[queue], AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return found["Attributes"]["ApproximateNumberOfMessages"] != "0"
+
+
+def held(content: bytes) -> tuple[Serve, threading.Event, threading.Event]:
+    """A file whose download says that it was asked for, and waits for leave."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def serve(request: Any) -> None:
+        asked.set()
+        go_on.wait(120)
+        plain(content)(request)
+
+    return serve, asked, go_on
+
+
+def until(look: Callable[[], Found], seconds: float = 120) -> Found:
+    """Return the first result that is true; fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def drive(driver: Driver) -> None:
+    """Everything that can become of an upload."""
+    settings = "# /// layer\n# {} = {}\n# ///\n"
+    shared = settings.format("share-with", '["111122223333", "o-a1b2c3d4e5"]')
+    first = driver.build("arm64/shared", shared + "friendly")
+    assert first["status"] == "SUCCEEDED", first["error"]
+    assert driver.build("x86_64/other", "friendly")["status"] == "SUCCEEDED"
+    # The same again: neither built nor published.
+    assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
+    # A second version, for which the first one goes.
+    for text in ("friendly", "friendly\nother"):
+        retired = driver.build("arm64/retired", text)["layers"][0]
+    versions = driver.clients.lambda_.list_layer_versions(LayerName=retired["layer_name"])["LayerVersions"]
+    assert [version["Version"] for version in versions] == [2]
+    # A mistake, and a name that another file has.
+    assert driver.build("arm64/mistaken", "friendly == 9")["error"]["code"] == "RESOLUTION_FAILED"
+    taken = driver.build("arm64/taker", settings.format("name", '"shared"') + "friendly")
+    assert taken["error"]["code"] == "LAYER_NAME_TAKEN"
+    # Somebody deletes the claim while the job runs, and somebody stops a build and deletes its manifest.
+    with driver.while_building("arm64/unclaimed") as version:
+        driver.clients.s3.delete_object(Bucket=BUCKET, Key="claims/unclaimed-py313-arm64.json")
+    assert driver.answered("arm64/unclaimed", version)["status"] == "SUCCEEDED"
+    with driver.while_building("arm64/stopped") as version:
+        driver.clients.s3.delete_object(Bucket=BUCKET, Key="requirements/arm64/stopped/manifest.json")
+        machine = driver.stack.outputs["StateMachine"]
+        running = driver.clients.stepfunctions.list_executions(
+            stateMachineArn=machine, statusFilter="RUNNING"
+        )
+        for execution in running["executions"]:
+            driver.clients.stepfunctions.stop_execution(executionArn=execution["executionArn"])
+        assert driver.answered("arm64/stopped", version)["error"]["code"] == "BUILD_ABORTED"
+    # The clock strikes.
+    strike = json.dumps({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
+    answer = driver.clients.lambda_.invoke(FunctionName=driver.stack.values["WriteManifest"], Payload=strike)
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    # An event of which neither StartBuild nor WriteManifest can make anything: the queues are left.
+    driver.fails({"Records": [{"s3": "this is no event"}]})
+    until(lambda: driver.queued("UnansweredUploads") and driver.queued("UnansweredBuilds"))
+
+
+def record(folder: Path) -> Recording:
+    """Drive the pipeline and return what was seen."""
+    index = Index()
+    index.start()
+    with ExitStack() as stack:
+        stack.callback(index.stop)
+        index.add("friendly", good("friendly"))
+        index.add("other", good("other"))
+        aws = stack.enter_context(embedded(folder, index))
+        driver = Driver(aws, index)
+        drive(driver)
+        seen, judge = driver.stack.values, aws.authorization
+        backend = iam_backends[ACCOUNT_ID]["aws"]
+        roles = {name: role for name, ref in seen.items() for role in backend.get_roles() if role.name == ref}
+        names = {role.name: name for name, role in roles.items()}
+        return Recording(
+            used=frozenset((names[role], permission) for role, permission in judge.used),
+            refused=tuple(judge.refused),
+            statements={name: tuple(judge.statements(role)) for name, role in roles.items()},
+            policies={name: tuple(role.policies.values()) for name, role in roles.items()},
+        )
