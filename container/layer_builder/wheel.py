@@ -22,6 +22,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from zlib_ng import zlib_ng
+
 from layer_builder import files
 from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
@@ -40,9 +42,10 @@ _UTF8_NAME = 0x800
 # How hard it was compressed, lengths after the data, a UTF-8 name; the others are encryption and patches.
 _HARMLESS_FLAGS = 0x2 | 0x4 | 0x8 | _UTF8_NAME
 _CHUNK = 1 << 18
-_BROKEN = (
+_BROKEN: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
     zlib.error,
+    zlib_ng.error,  # type: ignore[assignment]  # its stub calls the class an instance
     lzma.LZMAError,
     EOFError,
     NotImplementedError,
@@ -246,14 +249,14 @@ def _check_content(
         for start in range(0, member.compressed, _CHUNK):
             length = min(_CHUNK, member.compressed - start)
             chunk = os.pread(stream.fileno(), length, member.offset + start)
-            crc = zlib.crc32(chunk, crc)
+            crc = zlib_ng.crc32(chunk, crc)
             take(chunk)
     else:
         size, crc = 0, 0
         try:
             with archive.open(info) as content:  # zipfile stops at the declared length
                 while chunk := content.read(_CHUNK):
-                    size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+                    size, crc = size + len(chunk), zlib_ng.crc32(chunk, crc)
                     take(chunk)
         except OSError as error:  # bz2 says so of damaged data
             raise _unsafe(pick, f"{member.path!r} cannot be unzipped ({error})") from error
@@ -266,7 +269,7 @@ def _drop(_: bytes) -> None:
 
 
 def _inflated(pick: Pick, descriptor: int, member: Member, take: Callable[[bytes], None]) -> tuple[int, int]:
-    inflater, size, crc, read = zlib.decompressobj(-15), 0, 0, 0
+    inflater, size, crc, read = zlib_ng.decompressobj(-15), 0, 0, 0
     while not inflater.eof:
         chunk = inflater.unconsumed_tail
         if not chunk and read < member.compressed:
@@ -276,7 +279,7 @@ def _inflated(pick: Pick, descriptor: int, member: Member, take: Callable[[bytes
         out = inflater.decompress(chunk, min(_CHUNK * 4, member.size - size + 1))
         if not out and not chunk:
             break
-        size, crc = size + len(out), zlib.crc32(out, crc)
+        size, crc = size + len(out), zlib_ng.crc32(out, crc)
         if size > member.size:
             raise _unsafe(pick, f"{member.path!r} unzips to more than the {member.size:,} bytes it declares")
         take(out)
