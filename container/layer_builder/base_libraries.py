@@ -39,6 +39,8 @@ _CEILINGS = {
     (2, 26): {"GLIBC": "2.26", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11", "GCC": "7.3", "ZLIB": "1.2.7"},
     (2, 34): {"GLIBC": "2.34", "GLIBCXX": "3.4.29", "CXXABI": "1.3.13", "GCC": "11.4", "ZLIB": "1.2.11"},
 }
+# Amazon Linux 2023's, whose packages system libraries are taken from; they may need all of it.
+SYSTEM_GLIBC = (2, 34)
 # Marks of glibc features instead of numbers: the first of them, GLIBC_ABI_DT_RELR, came with 2.36.
 _FEATURE_PREFIX = "GLIBC_ABI_"
 _FEATURE_GLIBC = "2.36"
@@ -52,6 +54,11 @@ def base(machine: str) -> frozenset[str]:
 def doubtful(python: str) -> frozenset[str]:
     """Return the sonames that a runtime of this Python (`3.13`) may well have, but is not bound to."""
     return _DOUBTFUL | {f"libpython{python}.so.1.0"}
+
+
+def is_interpreter(library: str) -> bool:
+    """Tell whether a library is Python's own, of which a process must not have a second one."""
+    return library.startswith("libpython")
 
 
 def ceilings(glibc: tuple[int, int]) -> dict[str, str]:
@@ -119,6 +126,18 @@ def remedy(package: str, libraries: Iterable[str]) -> str:
     return _ANYTHING_ELSE.format(package=package)
 
 
+_BUNDLING = 'Or have it bundled from Amazon Linux: system-libraries = "auto" (--system-libraries auto).'
+_NOT_IN_LINUX = ("libcu*.so*", "libnv*.so*", "libc.musl-*")
+
+
+def bundling(libraries: Iterable[str], glibc: tuple[int, int]) -> str:
+    """Say how missing libraries can be bundled, if they can be, for a runtime with this C library."""
+    for library in libraries:
+        if glibc < SYSTEM_GLIBC or any(fnmatchcase(library, pattern) for pattern in _NOT_IN_LINUX):
+            return ""
+    return _BUNDLING
+
+
 # Extension modules and libraries that a package tries and can do without: package, and pattern of the path
 # within site-packages.
 _OPTIONAL = (
@@ -146,11 +165,21 @@ class RunTimeNeeds:
         libraries: sonames that it loads with dlopen (ctypes, cffi).
         programs: commands that it starts.
         remedy: what to do.
+        packages: those of Amazon Linux 2023 that have the libraries, to be named in `system-libraries`.
     """
 
     libraries: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     remedy: str = ""
+    packages: tuple[str, ...] = ()
+
+    @property
+    def advice(self) -> str:
+        """What to do, and what to write to have the libraries bundled."""
+        if not self.packages:
+            return self.remedy
+        names = ", ".join(f'"{name}"' for name in self.packages)
+        return f"{self.remedy} To have the libraries bundled: system-libraries = [{names}]."
 
 
 _FFMPEG = "Bring ffmpeg; the package imageio-ffmpeg has one, whose path can be set."
@@ -161,13 +190,20 @@ RUN_TIME_NEEDS = {
             *("libgobject-2.0.so.0", "libpango-1.0.so.0", "libpangoft2-1.0.so.0"),
             *("libharfbuzz.so.0", "libharfbuzz-subset.so.0", "libfontconfig.so.1"),
         ),
-        remedy="Bring pango and its companions, and fonts; or make PDFs with fpdf2 or reportlab.",
+        remedy="It needs fonts beside its libraries; fpdf2 and reportlab make PDFs without either.",
+        packages=("fontconfig", "glib2", "harfbuzz", "pango"),
     ),
     "python-magic": RunTimeNeeds(
-        ("libmagic.so.1",), remedy="Require puremagic or filetype instead: they need no library."
+        ("libmagic.so.1",),
+        remedy="Require puremagic or filetype instead: they need no library, and no database file.",
+        packages=("file-libs",),
     ),
     "pyzbar": RunTimeNeeds(("libzbar.so.0",), remedy="Require zxing-cpp instead: it brings all it needs."),
-    "cairocffi": RunTimeNeeds(("libcairo.so.2",), remedy="Bring cairo."),
+    "cairocffi": RunTimeNeeds(("libcairo.so.2",), remedy="It needs cairo.", packages=("cairo",)),
+    "pyvips": RunTimeNeeds(("libvips.so.42",), remedy="Require pyvips-binary beside it: it brings libvips."),
+    "pdfkit": RunTimeNeeds(
+        programs=("wkhtmltopdf",), remedy="Bring wkhtmltopdf; or take fpdf2 or reportlab."
+    ),
     "pytesseract": RunTimeNeeds(programs=("tesseract",), remedy="Bring tesseract and its language data."),
     "pdf2image": RunTimeNeeds(
         programs=("pdftoppm", "pdfinfo"),

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from layer_builder.bytecode import Compiler
     from layer_builder.import_check import Modules
     from layer_builder.options import Options
+    from layer_builder.prove import Proof
     from layer_builder.report import Report
     from layer_builder.requirements import Requirements
     from layer_builder.resolve import Pick
     from layer_builder.settings import Settings
+    from layer_builder.system_libraries import Bundled
     from layer_builder.wheel import Wheel
 
 log = logging.getLogger("layer_builder")
@@ -46,7 +48,8 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     wanted, picks = _choose(options, target, settings, report)
     compiler = _compiler(target) if options.bytecode else None
     name = digest(picks, target, options, compiler)
-    if _reuse(options, name, wanted, picks, target, report):
+    # What named system packages bring is known only later; without them, wheels alone may be all it takes.
+    if not options.system_packages and _reuse(options, name, wanted, picks, target, report):
         return
 
     cached = sum(is_cached(pick, settings) for pick in picks)
@@ -62,7 +65,14 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     report.packages = [_package(wheel, plan) for wheel in wheels]
 
     with report.timed("prove"):
-        _prove(plan, target, options, report)
+        bundled = _prove(plan, target, options, settings, report)
+    if bundled:
+        plan, name = _with_libraries(plan, bundled, picks, target, options, compiler, report)
+        found = report.warnings[said_before:]
+        del report.warnings[said_before:]
+        if _reuse(options, name, wanted, picks, target, report):
+            return
+        report.warnings += found
     if options.bytecode:
         plan = _with_bytecode(plan, wheels, target, compiler, options, report)
         report.packages = [_package(wheel, plan) for wheel in wheels]
@@ -79,11 +89,18 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     report.layer = layer
 
 
-def digest(picks: Sequence[Pick], target: Target, options: Options, compiler: Compiler | None) -> str:
+def digest(
+    picks: Sequence[Pick],
+    target: Target,
+    options: Options,
+    compiler: Compiler | None,
+    bundled: Sequence[Bundled] = (),
+) -> str:
     """Name what goes into a layer: the same wheels for the same target give the same zip.
 
-    With bytecode, so do compiler and limit: whether it is added depends on the room there is. Of a package
-    that is built from source, the source counts; its wheel is not known yet.
+    System libraries count by their own digests, where a layer has some; with bytecode, so do compiler and
+    limit: whether it is added depends on the room there is. Of a package that is built from source, the
+    source counts; its wheel is not known yet.
     """
     content: dict[str, object] = {
         "format": archive.FORMAT,
@@ -93,6 +110,8 @@ def digest(picks: Sequence[Pick], target: Target, options: Options, compiler: Co
     }
     if compiler:
         content["bytecode"] = [compiler.identity, options.size_limit]
+    if bundled:
+        content["libraries"] = sorted([one.path, one.library.sha256] for one in bundled)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -167,6 +186,7 @@ def _reuse(
         return False
     log.info("%s is there already", url)
     report.packages = list(known.packages)
+    report.system_packages = list(known.system_packages)
     report.checks |= known.checks
     report.warnings += known.warnings
     place = Zip(str(url), url.bucket, url.key, known.bytes, known.unzipped_bytes)
@@ -195,6 +215,7 @@ def _record(
         layer.zip.bytes,
         layer.zip.unzipped_bytes,
         tuple(report.packages),
+        tuple(report.system_packages),
         {pick.filename: pick.size for pick in picks if pick.size is not None},
         report.checks,
         tuple(warnings),
@@ -231,17 +252,65 @@ def _compiler(target: Target) -> Compiler | None:
     return Compiler.find(target)
 
 
-def _prove(plan: Plan, target: Target, options: Options, report: Report) -> None:
-    """Prove what can be proved before there is a zip."""
+def _prove(
+    plan: Plan, target: Target, options: Options, settings: Settings, report: Report
+) -> tuple[Bundled, ...]:
+    """Prove what can be proved before there is a zip; return the system libraries that are to complete it."""
     from layer_builder.prove import prove
 
     proof = prove(plan, target, limit=options.size_limit)
+    bundled = _find_libraries(plan, proof, target, options, settings, report)
+    if bundled:
+        proof = prove(plan, target, added=[one.native for one in bundled], limit=options.size_limit)
     report.checks |= proof.checks
     report.warnings += proof.warnings
     if error := proof.error:
         raise error
     needed = ", ".join(str(one) for one in proof.checks["libraries"]["from_runtime"]) or "nothing"
     log.info("proved %d native files; of the runtime they need %s", proof.checks["elf"]["files"], needed)
+    return bundled
+
+
+def _find_libraries(
+    plan: Plan, proof: Proof, target: Target, options: Options, settings: Settings, report: Report
+) -> tuple[Bundled, ...]:
+    """Find the system libraries that the layer lacks, if they are wanted and that is all that is wrong."""
+    from layer_builder import prove, system_libraries
+    from layer_builder.libraries import MissingLibraryError
+    from layer_builder.package_manager import SystemLibrariesUnavailableError
+
+    wanted = system_libraries.wanted(proof.missing)
+    if not options.bundles or not (wanted or options.system_packages):
+        return ()
+    if any(not isinstance(error, MissingLibraryError) for error in proof.errors):
+        return ()
+    with report.timed("system_libraries"):
+        native = prove.native_files(plan)
+        try:
+            return system_libraries.find(native, target, options.system_packages, settings)
+        except SystemLibrariesUnavailableError:
+            if options.system_packages or any(one.stops for one in wanted):
+                raise
+            return ()  # the runtime may have what is missing: the proof's warning remains
+
+
+def _with_libraries(
+    plan: Plan,
+    bundled: Sequence[Bundled],
+    picks: Sequence[Pick],
+    target: Target,
+    options: Options,
+    compiler: Compiler | None,
+    report: Report,
+) -> tuple[Plan, str]:
+    """Add the system libraries to the layer and to its digest."""
+    from layer_builder import system_libraries
+
+    report.system_packages = system_libraries.packages_of(bundled)
+    for package in report.system_packages:
+        names = ", ".join(file.path for file in package.files)
+        log.info("%s of %s %s (%s)", names, package.name, package.version, package.license)
+    return system_libraries.add(plan, bundled), digest(picks, target, options, compiler, bundled)
 
 
 def _with_bytecode(

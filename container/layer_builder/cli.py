@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from layer_builder import __version__
 from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
-from layer_builder.options import DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
+from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
 from layer_builder.report import Report
 from layer_builder.settings import Settings
 from layer_builder.target import ARCHITECTURES, RUNTIMES
@@ -44,6 +44,7 @@ _VALUED = {
     "--report",
     "--version-id",
     "--allow-sdist",
+    "--system-libraries",
 } | {"--size-limit"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
@@ -95,6 +96,7 @@ def parse(arguments: Sequence[str]) -> Options:
     """
     values = vars(_parser().parse_args(arguments))
     values["allow_sdist"] = tuple(values["allow_sdist"])
+    values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
     return Options(**values)
 
 
@@ -162,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROJECT",
         help="may be built from source (repeatable)",
     )
+    add("--system-libraries", action="append", default=[], metavar="HOW",
+        help="missing shared libraries: check (the default) fails, auto bundles them, the name of a system "
+        "package bundles that one's too (repeatable)")  # fmt: skip
     add("--bytecode", action="store_true", help="add compiled bytecode")
     add(
         "--no-import-check",

@@ -582,7 +582,7 @@ def _hint(package: str, error: Mapping[str, Any]) -> str:
             f" {package} does not require it by itself."
         )
     if needs := base_libraries.RUN_TIME_NEEDS.get(package):
-        return needs.remedy
+        return needs.advice
     if error["type"] in ("PermissionError", "OSError", "FileNotFoundError"):
         return (
             "In Lambda only /tmp can be written, and there is no home folder: many packages take a folder"

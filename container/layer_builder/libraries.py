@@ -96,10 +96,14 @@ def error(libraries: Sequence[MissingLibrary], layer: NativeFiles) -> MissingLib
     others = f" {listed(name for name, _ in ordered[1:])} lack libraries too." if len(ordered) > 1 else ""
     first, path = next(iter(lacks.items()))
     example = f"for {layer.shown(path)}" if len(lacks) == 1 else f"{first} for {layer.shown(path)}"
+    remedies = [base_libraries.remedy(name, names) for name, names in ordered]
+    bundling = base_libraries.bundling(
+        [name for _, names in ordered for name in names], layer.target.runtime.glibc
+    )
     return MissingLibraryError(
         f"{package} needs {listed(lacks)} ({example}), which {'is' if len(lacks) == 1 else 'are'} neither in"
         f" the layer nor in the runtime.{others}",
-        hint=" ".join(dict.fromkeys(base_libraries.remedy(name, names) for name, names in ordered)),
+        hint=" ".join(filter(None, dict.fromkeys([*remedies, bundling]))),
         details={"missing": [_told(library, layer) for library in libraries]},
     )
 

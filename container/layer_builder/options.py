@@ -10,6 +10,10 @@ from layer_builder.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZ
 
 DEFAULT_RUNTIME = "python3.13"
 DEFAULT_ARCHITECTURE = "arm64"
+CHECK, AUTO = "check", "auto"  # what to do about missing shared libraries
+
+# A package's name as RPM takes it, so that none can be an option, a pattern or a path to a package manager.
+_SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Options:
         publish_prefix: the key's prefix in that bucket.
         allow_sdist: projects that may be built from source.
         bytecode: whether compiled bytecode is wanted.
+        system_libraries: `("check",)`: missing shared libraries are an error; `("auto",)`: they are bundled;
+        else names of system packages whose libraries are bundled besides.
         import_check: whether what was asked for is imported from the finished zip, where that can be.
         size_limit: how many bytes the layer may have unzipped.
     """
@@ -50,8 +56,19 @@ class Options:
     publish_prefix: str = "python"
     allow_sdist: tuple[str, ...] = ()
     bytecode: bool = False
+    system_libraries: tuple[str, ...] = (CHECK,)
     import_check: bool = True
     size_limit: int = MAX_UNZIPPED_BYTES
+
+    @property
+    def bundles(self) -> bool:
+        """Whether missing shared libraries are to be bundled."""
+        return self.system_libraries != (CHECK,)
+
+    @property
+    def system_packages(self) -> tuple[str, ...]:
+        """The system packages that are named."""
+        return tuple(sorted(set(self.system_libraries) - {CHECK, AUTO}))
 
     @property
     def sdist_projects(self) -> frozenset[str]:
@@ -79,6 +96,13 @@ class Options:
                 f"{self.name!r} is no name of a layer.",
                 hint=f"A name has letters, digits, - and _, at most {MAX_NAME} of them.",
             )
+        for name in self.system_libraries:
+            alone = name in (CHECK, AUTO) and len(self.system_libraries) > 1
+            if alone or not _SYSTEM_PACKAGE.fullmatch(name):
+                raise UsageError(
+                    f"--system-libraries does not take {name!r}{' beside others' if alone else ''}.",
+                    hint=f"Give {CHECK}, {AUTO}, or names of packages such as unixODBC.",
+                )
         if self.size_limit < 1:
             raise UsageError("--size-limit is a number of bytes, at least 1.")
         if self.description is not None and len(self.description) > MAX_DESCRIPTION:

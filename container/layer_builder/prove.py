@@ -296,7 +296,7 @@ def _run_time_warnings(layer: NativeFiles, files: Iterable[LayerFile]) -> Iterat
         needs = base_libraries.RUN_TIME_NEEDS[package]
         for verb, names in (("loads", needs.libraries), ("starts", needs.programs)):
             if absent := [name for name in names if name not in present]:
-                yield f"{package} {verb} {listed(absent)}, which the layer has not. {needs.remedy}"
+                yield f"{package} {verb} {listed(absent)}, which the layer has not. {needs.advice}"
 
 
 def _file(item: LayerElf) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_builder import __version__, storage
 from layer_builder.errors import BuildError
-from layer_builder.report import Package
+from layer_builder.report import Package, SystemFile, SystemPackage
 from layer_builder.storage import S3Url
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _TYPES: dict[str, type] = {
     "bytes": int,
     "unzipped_bytes": int,
     "packages": list,
+    "system_packages": list,
     "file_bytes": dict,
     "checks": dict,
     "warnings": list,
@@ -53,6 +54,7 @@ class Record:
         bytes: the zip's length.
         unzipped_bytes: the length of what is in it.
         packages: as in the report.
+        system_packages: as in the report.
         file_bytes: the length of each package's file, by the file's name.
         checks: as in the report.
         warnings: what a person should know of the layer.
@@ -63,6 +65,7 @@ class Record:
     bytes: int
     unzipped_bytes: int
     packages: tuple[Package, ...]
+    system_packages: tuple[SystemPackage, ...]
     file_bytes: dict[str, int]
     checks: dict[str, Any]
     warnings: tuple[str, ...]
@@ -74,6 +77,7 @@ def asked_of(options: Options, wanted: Requirements) -> dict[str, Any]:
         "bytecode": options.bytecode,
         "import_check": options.import_check,
         "size_limit": options.size_limit,
+        "system_libraries": options.bundles,
         "projects": sorted({line.project for line in wanted.lines}),
     }
 
@@ -119,6 +123,13 @@ def _parse(content: bytes) -> Record | None:
         if {name: type(value) for name, value in document.items()} != _TYPES:
             return None
         packages = tuple(Package(**package) for package in document.pop("packages"))
-        return Record(**document | {"warnings": tuple(document["warnings"])}, packages=packages)
+        system = tuple(_system_package(package) for package in document.pop("system_packages"))
+        return Record(
+            **document | {"warnings": tuple(document["warnings"])}, packages=packages, system_packages=system
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _system_package(fields: dict[str, Any]) -> SystemPackage:
+    return SystemPackage(**fields | {"files": tuple(SystemFile(**file) for file in fields["files"])})

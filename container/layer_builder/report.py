@@ -60,6 +60,36 @@ class Package:
     license: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SystemFile:
+    """A shared library of a system package: its path in the layer, its SHA-256, its length in bytes."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPackage:
+    """A system package (RPM) that libraries were taken from.
+
+    Attributes:
+        name: its name.
+        version: with epoch and release.
+        architecture: as RPM names it.
+        license: as the package says it.
+        source: the source package it was built from.
+        files: what was taken.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    license: str
+    source: str
+    files: tuple[SystemFile, ...]
+
+
 @dataclass(slots=True)
 class Report:
     """A build's findings, filled in as it goes, so that a build that fails still says how far it came."""
@@ -69,6 +99,7 @@ class Report:
     requirements: list[str] = field(default_factory=list)
     layer: Layer | None = None
     packages: list[Package] = field(default_factory=list)
+    system_packages: list[SystemPackage] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
@@ -94,6 +125,7 @@ class Report:
             "requirements": self.requirements,
             "layer": asdict(self.layer) if self.layer and not error else None,
             "packages": [asdict(package) for package in self.packages],
+            "system_packages": [asdict(package) for package in self.system_packages],
             "checks": self.checks,
             "warnings": self.warnings,
             "timings": self.timings,

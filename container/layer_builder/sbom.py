@@ -17,7 +17,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from layer_builder import __version__
 
 if TYPE_CHECKING:
-    from layer_builder.report import Layer, Package, Report
+    from layer_builder.report import Layer, Package, Report, SystemPackage
 
 NAME = "sbom.cdx.json"
 
@@ -25,6 +25,7 @@ NAME = "sbom.cdx.json"
 def document(layer: Layer, report: Report) -> bytes:
     """Write the bill of a layer that was made (UTF-8)."""
     components = [_component(package) for package in sorted(report.packages, key=lambda one: one.name)]
+    components += [_system_component(package) for package in report.system_packages]
     whole = f"layer:{layer.digest}"
     return _json(
         {
@@ -65,6 +66,27 @@ def _component(package: Package) -> dict[str, Any]:
         "version": package.version,
         "purl": purl,
         "hashes": [_hash(package.sha256)],
+    }
+    if package.license:
+        component["licenses"] = [_license(package.license)]
+    return component
+
+
+def _system_component(package: SystemPackage) -> dict[str, Any]:
+    # purl's type rpm: the distribution as namespace, epoch as qualifier. The repositories are Amazon Linux's.
+    epoch, _, version = package.version.rpartition(":")
+    qualifiers = {"arch": package.architecture, "epoch": epoch, "upstream": package.source}
+    query = "&".join(f"{name}={quote(value)}" for name, value in qualifiers.items() if value)
+    purl = f"pkg:rpm/amzn/{quote(package.name)}@{quote(version, safe='.-_~')}?{query}"
+    component: dict[str, Any] = {
+        "type": "library",
+        "bom-ref": purl,
+        "name": package.name,
+        "version": package.version,
+        "purl": purl,
+        "components": [
+            {"type": "file", "name": file.path, "hashes": [_hash(file.sha256)]} for file in package.files
+        ],
     }
     if package.license:
         component["licenses"] = [_license(package.license)]

@@ -76,6 +76,7 @@ class Outcome:
             if layer
             else None,
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
+            "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],
             "checks": dict(self.report.checks) if self.report else {},
             "warnings": list(self.report.warnings) if self.report else [],
             "error": self.problem.to_json() if self.problem else None,

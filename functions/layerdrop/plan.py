@@ -92,6 +92,8 @@ def _target(
         command += ["--allow-sdist", package]
     if settings.bytecode:
         command.append("--bytecode")
+    for how in settings.system_libraries:
+        command.append(f"--system-libraries={how}")
     return Target(
         id=identity,
         architecture=architecture,

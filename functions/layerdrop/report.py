@@ -52,6 +52,7 @@ class Report:
     layer: BuiltLayer | None
     error: Problem | None
     packages: Sequence[Mapping[str, Any]]
+    system_packages: Sequence[Mapping[str, Any]]
     checks: Mapping[str, Any]
     warnings: Sequence[str]
 
@@ -76,6 +77,8 @@ class Report:
             layer=None if layer is None else _layer(layer),
             error=None if error is None else _problem(error),
             packages=tuple(_package(package) for package in document["packages"]),
+            # A job that began before the builder knew of them reports none.
+            system_packages=tuple(map(_system_package, document.get("system_packages", ()))),
             checks=_shallow(dict(document["checks"])),
             warnings=tuple(str(warning) for warning in document["warnings"]),
         )
@@ -124,6 +127,16 @@ def _package(document: Mapping[str, Any]) -> Mapping[str, Any]:
         "sha256": str(document["sha256"]),
         "unzipped_bytes": int(document["unzipped_bytes"]),
         "license": None if license_text is None else str(license_text),
+    }
+
+
+def _system_package(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        **{key: str(document[key]) for key in ("name", "version", "architecture", "license", "source")},
+        "files": [
+            {"path": str(file["path"]), "sha256": str(file["sha256"]), "bytes": int(file["bytes"])}
+            for file in document["files"]
+        ],
     }
 
 

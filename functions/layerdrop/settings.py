@@ -22,6 +22,9 @@ CLOSING = "# ///"
 _ALMOST_OPENING = re.compile(r"\s*#+\s*/{2,}\s*layer\s*", re.IGNORECASE)
 # A distribution's name, of a length that none exceeds: https://packaging.python.org/en/latest/specifications/name-normalization/
 _PACKAGE = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]{0,126}[A-Z0-9]", re.IGNORECASE)
+# An RPM package's name; the builder takes the same.
+_SYSTEM_PACKAGE = re.compile(r"[A-Z0-9_][A-Z0-9._+-]{0,127}", re.IGNORECASE | re.ASCII)
+SYSTEM_LIBRARIES = ("check", "auto")
 # Enough for anyone, and little enough for what travels through the state machine (256 KiB).
 _LONGEST_LIST = 50
 # The rest of Lambda's 140 characters is the target's id.
@@ -42,6 +45,7 @@ class Settings:
     share_with: tuple[str, ...] = ()
     allow_sdist: tuple[str, ...] = ()
     bytecode: bool = False
+    system_libraries: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Settings:
@@ -142,6 +146,23 @@ def _list(good: str, fits: Callable[[str], object]) -> Callable[[str, Any], tupl
     return read
 
 
+def _system_libraries(key: str, value: Any) -> tuple[str, ...]:
+    """What to do about missing shared libraries: one of two words, or names of packages."""
+    good = f"{' or '.join(map(_as_written, SYSTEM_LIBRARIES))}, or a list of names of system packages"
+    if isinstance(value, str):
+        if value not in SYSTEM_LIBRARIES:
+            _refuse_value(key, value, good)
+        return (value,)
+    if not isinstance(value, list):
+        _refuse_type(key, value, good)
+    if not value:
+        _refuse_value(key, value, good)
+    name = "the name of a system package such as unixODBC"
+    return _list(name, lambda item: item not in SYSTEM_LIBRARIES and _SYSTEM_PACKAGE.fullmatch(item))(
+        key, value
+    )
+
+
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "name": _name,
     "runtimes": _list(f"one of {', '.join(RUNTIMES)}", lambda item: item in RUNTIMES),
@@ -153,6 +174,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     ),
     "allow-sdist": _list("the name of a package", _PACKAGE.fullmatch),
     "bytecode": _flag,
+    "system-libraries": _system_libraries,
 }
 
 

@@ -25,12 +25,13 @@ class DebianError(Exception):
 class Suite:
     """One suite of the mirror that this machine uses, with apt's state for it in a folder of its own."""
 
-    def __init__(self, folder: Path, name: str = "") -> None:
+    def __init__(self, folder: Path, name: str = "", architecture: str = "") -> None:
         """Read the suite's package lists.
 
         Args:
             folder: for apt's state and what it downloads.
             name: such as ``trixie``; empty for what this machine itself installs from.
+            architecture: as Debian names it, ``arm64``; empty for this machine's.
 
         Raises:
             DebianError: there is no apt, no mirror, or no such suite on it.
@@ -47,6 +48,8 @@ class Suite:
             'Acquire::Languages "none";',
             'APT::Sandbox::User "";',
         ]
+        if architecture:
+            lines += [f'APT::Architecture "{architecture}";', f'APT::Architectures {{ "{architecture}"; }};']
         if name:
             mirror = re.search(r"^URIs:\s*(\S+)", _SOURCES.read_text(), re.MULTILINE)
             if not mirror:

@@ -113,6 +113,31 @@ def test_the_pipelines_command_is_understood() -> None:
     assert (options.allow_sdist, options.bytecode, options.description) == (("a", "b"), True, "-d -r")
 
 
+@pytest.mark.parametrize(
+    ("given_", "meant", "bundles", "packages"),
+    [
+        ((), ("check",), False, ()),
+        (("check",), ("check",), False, ()),
+        (("auto",), ("auto",), True, ()),
+        (("unixODBC", "libstdc++"), ("unixODBC", "libstdc++"), True, ("libstdc++", "unixODBC")),
+    ],
+)
+def test_system_libraries_are_checked_bundled_or_named(
+    given_: tuple[str, ...], meant: tuple[str, ...], bundles: bool, packages: tuple[str, ...]
+) -> None:
+    options = parse("-r", "x", *(f"--system-libraries={value}" for value in given_))
+    assert (options.system_libraries, options.bundles, options.system_packages) == (meant, bundles, packages)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [("",), ("-y",), ("a b",), ("*",), ("/etc/passwd",), ("ü",), ("auto", "x"), ("x", "check"), ("a" * 129,)],
+)
+def test_what_is_no_name_of_a_system_package_is_refused(values: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--system-libraries does not take"):
+        parse("-r", "x", *(f"--system-libraries={value}" for value in values))
+
+
 @given(st.text(max_size=20), st.sampled_from(["-d", "--description"]))
 @example("-h", "-d")
 @example("--evil=x", "--description")

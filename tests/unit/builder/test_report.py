@@ -10,15 +10,24 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 import layer_builder
-from layer_builder import bytecode, errors, import_check, libraries, prove
+from layer_builder import (
+    bytecode,
+    errors,
+    import_check,
+    libraries,
+    package_manager,
+    prove,
+    rpm,
+    system_libraries,
+)
 from layer_builder.errors import BuildError
-from layer_builder.report import Layer, Package, Report, Zip
+from layer_builder.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
 
 SCHEMA = json.loads(
     Path(layer_builder.__file__).with_name("schemas").joinpath("report.schema.json").read_text()
 )
 VALIDATOR = Draft202012Validator(SCHEMA)
-MODULES = (errors, bytecode, import_check, libraries, prove)
+MODULES = (errors, bytecode, import_check, libraries, package_manager, prove, rpm, system_libraries)
 KINDS = {one for module in MODULES for one in vars(module).values() if isinstance(one, type)}
 CODES = sorted((one for one in KINDS if issubclass(one, BuildError)), key=lambda kind: kind.code)
 
@@ -27,12 +36,15 @@ def succeeded() -> Report:
     place = Zip("s3://b/layers/x.zip", "b", "layers/x.zip", 1000, 2000)
     layer = Layer("web", "requests", None, "0" * 64, "A" * 43 + "=", place)
     package = Package("requests", "2.32.3", "requests-2.32.3-py3-none-any.whl", "1" * 64, 2000, "Apache-2.0")
+    file = SystemFile("lib/libodbc.so.2", "2" * 64, 500)
+    system = SystemPackage("unixODBC", "2.3.9-6", "aarch64", "LGPLv2+", "unixODBC-2.3.9-6.src.rpm", (file,))
     return Report(
         "arm64",
         "python3.13",
         ["requests==2.32.3"],
         layer,
         [package],
+        [system],
         warnings=["w"],
         timings={"resolve": 0.5},
     )

@@ -39,6 +39,10 @@ def planned(
     license_text=st.none() | lines | st.sampled_from(["-p x", "--output=/tmp/x"]),
     sdists=st.lists(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", fullmatch=True), max_size=3),
     bytecode=st.booleans(),
+    libraries=st.sampled_from([(), ("check",), ("auto",)])
+    | st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", fullmatch=True), max_size=3)
+    .filter(lambda names: not {"check", "auto"} & set(names))
+    .map(tuple),
 )
 def test_the_builder_reads_the_command_as_it_was_meant(
     version: str,
@@ -47,6 +51,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     license_text: str | None,
     sdists: list[str],
     bytecode: bool,
+    libraries: tuple[str, ...],
 ) -> None:
     build_input = BuildInput("bucket", f"requirements/arm64/{key}/requirements.txt", version, "e", "0A", 1)
     settings = Settings(
@@ -55,6 +60,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
         license=license_text,
         allow_sdist=tuple(sdists),
         bytecode=bytecode,
+        system_libraries=libraries,
     )
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
     # As the builder's main() does it, odd forms of the original tool included.
@@ -65,6 +71,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert (options.architecture, options.runtime) == ("arm64", "python3.12")
     assert (options.description, options.license) == (description, license_text)
     assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
+    assert options.system_libraries == (libraries or ("check",))
     assert options.output == "s3://bucket/layers/"
     assert options.report == f"s3://bucket/{target.report_key}"
     assert not options.publish_bucket, "publishing belongs to one function's role"

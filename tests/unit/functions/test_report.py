@@ -34,6 +34,12 @@ def written(error: builder_errors.BuildError | None = None) -> builder_report.Re
             builder_report.Zip("s3://bucket/layers/a.zip", "bucket", "layers/a.zip", 22, 0),
         ),
         packages=[builder_report.Package("six", "1.17.0", "six-1.17.0-py3-none-any.whl", "b" * 64, 5, None)],
+        system_packages=[
+            builder_report.SystemPackage(
+                "unixODBC", "2.3.9-6", "aarch64", "LGPLv2+", "unixODBC-2.3.9-6.src.rpm",
+                (builder_report.SystemFile("lib/libodbc.so.2", "c" * 64, 7),),
+            )
+        ],
         warnings=["watch out"],
         timings={"resolve": 0.5},
         error=error,
@@ -61,8 +67,15 @@ def test_reads_what_the_builder_writes(
     ).to_json()
     manifest_schema.validate(manifest)
     # What the manifest tells of the packages is what the report tells.
-    assert manifest["layers"][0]["packages"] == json.loads(text)["packages"]
+    for part in ("packages", "system_packages"):
+        assert manifest["layers"][0][part] == json.loads(text)[part] != []
     assert manifest["layers"][0]["warnings"] == ["watch out"]
+
+
+def test_reads_what_the_builder_wrote_before_it_knew_of_system_packages() -> None:
+    old = document()
+    del old["system_packages"]
+    assert not Report.from_text(json.dumps(old)).system_packages
 
 
 @pytest.mark.parametrize("hint", ["", "Do that."])
@@ -117,6 +130,8 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         setting("layer", "yes"),
         setting("packages", 5),
         setting("packages", [{"name": "x"}]),
+        setting("system_packages", [{"name": "x"}]),
+        setting("system_packages", "x"),
         setting("checks", ["x"]),
         setting("layer.zip.bytes", "many"),
         setting("error", {"code": "<script>", "message": "m", "hint": "h", "details": {}}),

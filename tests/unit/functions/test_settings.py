@@ -18,6 +18,10 @@ lines = st.text(
     st.characters(exclude_categories=("C", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=40
 )
 packages = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", fullmatch=True)
+system_packages = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", fullmatch=True)
+system_libraries = st.sampled_from(["check", "auto"]) | st.lists(
+    system_packages.filter(lambda name: name not in ("check", "auto")), min_size=1, unique=True, max_size=3
+)
 blocks = st.fixed_dictionaries(
     {},
     optional={
@@ -30,6 +34,7 @@ blocks = st.fixed_dictionaries(
         ),
         "allow-sdist": st.lists(packages, unique=True, max_size=3),
         "bytecode": st.booleans(),
+        "system-libraries": system_libraries,
     },
 )  # fmt: skip
 
@@ -59,6 +64,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "share-with": list(parsed.share_with),
         "allow-sdist": list(parsed.allow_sdist),
         "bytecode": parsed.bytecode,
+        "system-libraries": list(parsed.system_libraries),
     } == {
         "name": None,
         "runtimes": [],
@@ -67,7 +73,11 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "share-with": [],
         "allow-sdist": [],
         "bytecode": False,
-    } | values
+        "system-libraries": [],
+    } | {
+        key: [value] if key == "system-libraries" and isinstance(value, str) else value
+        for key, value in values.items()
+    }
 
 
 pieces = st.sampled_from(
@@ -146,6 +156,13 @@ def test_without_a_block_all_is_default(text: str) -> None:
         (f"allow-sdist = {['a'] * 51}", ["allow-sdist", "51", "50"]),
         ('bytecode = "yes"', ["bytecode", '"yes"', "true or false"]),
         ("bytecode = 1", ["bytecode", "1", "true or false"]),
+        ('system-libraries = "all"', ["system-libraries", '"all"', '"check" or "auto"', "list"]),
+        ("system-libraries = true", ["system-libraries", "true", '"check" or "auto"']),
+        ("system-libraries = []", ["system-libraries", "[]", '"check" or "auto"']),
+        ('system-libraries = ["auto"]', ["system-libraries", '"auto"', "unixODBC"]),
+        ('system-libraries = ["--root=/"]', ["system-libraries", '"--root=/"', "package"]),
+        ('system-libraries = ["lib*"]', ["system-libraries", '"lib*"', "package"]),
+        ("system-libraries = [1]", ["system-libraries", "list of texts"]),
     ],
 )
 def test_refuses_and_names_key_value_and_the_good_ones(line: str, words: list[str]) -> None:

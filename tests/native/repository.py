@@ -1,0 +1,137 @@
+"""A small RPM repository of real libraries: Debian's, packed as Amazon Linux packs its own.
+
+They are those of Debian 12, whose files need no newer glibc than Lambda's runtimes have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.container.debian import DebianError, Suite, locked, unpack
+
+SUITE = "bookworm"
+PROGRAMS = ("dnf", "rpm", "rpm2archive", "rpmbuild", "createrepo_c")
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+# Package and license as they are on Amazon Linux; where its files come from on Debian. The last two have the
+# runtime's own libraries: nothing of them may get into a layer.
+PACKAGES = {
+    "libglvnd": ("MIT", ("libglvnd0",)),
+    "libglvnd-glx": ("MIT", ("libgl1", "libglx0")),
+    "libX11": ("MIT", ("libx11-6",)),
+    "libxcb": ("MIT", ("libxcb1",)),
+    "libXau": ("MIT", ("libxau6",)),
+    "libXdmcp": ("MIT", ("libxdmcp6",)),
+    "libbsd": ("BSD", ("libbsd0",)),
+    "libmd": ("BSD", ("libmd0",)),
+    "glib2": ("LGPLv2+", ("libglib2.0-0",)),
+    "pcre2": ("BSD", ("libpcre2-8-0",)),
+    "libffi": ("MIT", ("libffi8",)),
+    "libmount": ("LGPLv2+", ("libmount1",)),
+    "libblkid": ("LGPLv2+", ("libblkid1",)),
+    "libselinux": ("Public Domain", ("libselinux1",)),
+    "unixODBC": ("GPLv2+ and LGPLv2+", ("libodbc2", "libodbcinst2", "libodbccr2")),
+    "libtool-ltdl": ("LGPLv2+", ("libltdl7",)),
+    "file-libs": ("BSD", ("libmagic1",)),
+    "xz-libs": ("Public Domain", ("liblzma5",)),
+    "bzip2-libs": ("BSD", ("libbz2-1.0",)),
+    "zlib": ("zlib", ("zlib1g",)),
+    "libstdc++": ("GPLv3+ with exceptions", ("libstdc++6",)),
+}
+
+_HEAD = """\
+%global debug_package %{nil}
+%global _build_id_links none
+%global __os_install_post %{nil}
+%global _binary_payload w3.zstdio
+Name: everything
+Version: 1
+Release: 1
+Summary: Real libraries for tests
+License: test
+%description
+Real libraries for tests.
+%install
+cp -a %{content}/. %{buildroot}/
+"""
+_PACKAGE = """\
+%package -n NAME
+Version: VERSION
+Release: 1.test
+Summary: NAME for tests
+License: LICENSE
+%description -n NAME
+NAME for tests.
+%files -n NAME -f %{content}/../NAME.files
+"""
+
+
+def missing_programs() -> list[str]:
+    """List what is not on this machine of what making and reading the repository takes."""
+    return [name for name in PROGRAMS if not shutil.which(name)]
+
+
+def make(folder: Path, machine: str) -> Path:
+    """Return the repository of a machine's libraries, made at the first call and kept in the folder.
+
+    Raises:
+        DebianError: this machine has no apt, or its mirror lacks what is needed.
+    """
+    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    repository = folder / f"rpm-{machine}-{digest}"
+    with locked(folder):
+        if not repository.is_dir():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                _make(Path(scratch), machine).rename(repository)
+            for old in folder.glob(f"rpm-{machine}-*"):
+                if old != repository:
+                    shutil.rmtree(old)
+    return repository
+
+
+def _make(scratch: Path, machine: str) -> Path:
+    suite = Suite(scratch / "apt", SUITE, _MACHINES[machine])
+    content = scratch / "content"
+    (content / "usr/lib64").mkdir(parents=True)
+    spec = _HEAD
+    for name, (license_, sources) in PACKAGES.items():
+        debs = suite.fetch(*sources)
+        root = scratch / "root" / name
+        unpack(debs, root)
+        version = debs[0].name.split("_")[1].partition("%3a")[2] or debs[0].name.split("_")[1]
+        taken = _libraries(root, machine, content / "usr/lib64")
+        (scratch / f"{name}.files").write_text("".join(f"/usr/lib64/{file}\n" for file in taken))
+        spec += (
+            _PACKAGE.replace("NAME", name)
+            .replace("VERSION", version.partition("-")[0].partition("+")[0])
+            .replace("LICENSE", license_)
+        )
+    (scratch / "everything.spec").write_text(spec)
+    _run(
+        "rpmbuild", "-bb", "--quiet", f"--target={machine}-linux", f"--define=_topdir {scratch}/top",
+        f"--define=content {content}", str(scratch / "everything.spec"),
+    )  # fmt: skip
+    repository = scratch / "top/RPMS" / machine
+    _run("createrepo_c", "--quiet", str(repository))
+    return repository
+
+
+def _libraries(root: Path, machine: str, target: Path) -> list[str]:
+    taken = []
+    for file in sorted(root.glob(f"**/{machine}-linux-gnu/*.so*")):
+        if not file.is_dir():
+            shutil.copy2(file, target / file.name, follow_symlinks=False)
+            taken.append(file.name)
+    if not taken:
+        raise DebianError(f"{root.name} has no libraries here")
+    return taken
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[0]}: {done.stdout[-1000:]}{done.stderr[-3000:]}"
