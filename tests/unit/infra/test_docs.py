@@ -1,0 +1,104 @@
+"""The pages about the deployment against what is deployed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.unit.infra.templates import ROOT
+from tests.unit.infra.test_operations import own_metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+DEPLOY = (ROOT / "docs/deploy.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "local/README.md"]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each table's rows."""
+    lines = [line for line in text.splitlines() if line.strip().startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in lines]
+
+
+def section(title: str) -> str:
+    [found] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", DEPLOY, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_every_parameter_has_its_row() -> None:
+    named = re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section("Parameters"))))
+    assert sorted(named) == sorted(SOURCE["Parameters"])
+
+
+def test_defaults_are_those_of_the_template() -> None:
+    for names, default, _ in rows(section("Parameters")):
+        for name in re.findall(r"`(\w+)`", names):
+            given = str(SOURCE["Parameters"][name]["Default"])
+            if given:
+                assert default.replace("`", "").split()[0].rstrip(":") == given, name
+            else:
+                assert "`" not in default.replace("`container/Dockerfile`", ""), name
+
+
+def test_every_alarm_has_its_row() -> None:
+    alarms = {name for name, r in SOURCE["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+    assert (
+        set(re.findall(r"`(\w+Alarm)`", " ".join(row[0] for row in rows(section("Look after it"))))) == alarms
+    )
+
+
+def test_every_output_that_is_named_is_there() -> None:
+    named = set(re.findall(r"output\s+`(\w+)`", DEPLOY))
+    assert named == {"JobSecurityGroup", "Dashboard"}
+    assert named <= set(SOURCE["Outputs"])
+
+
+def test_what_costs_is_counted_right() -> None:
+    text = section("Cost")
+    resources = SOURCE["Resources"].values()
+    alarms = [r["Properties"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"]
+    metrics = sum(
+        len([m for m in a["Metrics"] if "MetricStat" in m]) if "Metrics" in a else 1 for a in alarms
+    )
+    assert f"{metrics} alarm metrics " in text
+    assert f"up to {len(own_metrics())} metrics of its own" in text
+    machine = json.loads((ROOT / "statemachine/build_layers.asl.json").read_text())["States"]
+    inner = set(machine["BuildLayers"]["ItemProcessor"]["States"]) - {"TargetFailed"}
+    passed = (set(machine) - {"BuildFailed", "BuildSuperseded"}) | inner
+    assert f"{len(passed)} states " in text
+
+
+def test_what_costs_is_added_up_right() -> None:
+    found = rows(section("Cost"))
+    start = next(i for i, row in enumerate(found) if row[-2:] == ["arm64", "x86_64"])
+    end = next(i for i in range(start, len(found)) if "together" in found[i][0])
+    for column in (2, 3):
+        total = sum(float(row[column]) for row in found[start + 2 : end])
+        assert float(found[end][column].strip("*")) == round(total, 4)
+    # vCPU-hours and GB-hours of a minute.
+    fargate = next(row for row in found if row[0] == "Fargate")
+    arm_cpu, arm_memory, x86_cpu, x86_memory = map(float, re.findall(r"\d\.\d{5,}", fargate[1]))
+    assert float(fargate[2]) == round((arm_cpu + 2 * arm_memory) / 60, 5)
+    assert float(fargate[3]) == round((x86_cpu + 2 * x86_memory) / 60, 5)
+
+
+def anchors(page: Path) -> set[str]:
+    """How GitHub names a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
