@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stack import removal
 from stack.config import ConfigError, StackConfig
-from stack.inventory import NoStackError, find, take
+from stack.inventory import NeverDeployedError, NoStackError, find, take
 from stack.removal import RemovalError
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _protect(config: StackConfig, console: Console) -> int:
     """Have CloudFormation refuse to delete the stack."""
     session = config.session()
-    if find(session, config.name)["StackStatus"] == "REVIEW_IN_PROGRESS":
-        console.print("Nothing was deployed.")
+    try:
+        find(session, config.name)
+    except NeverDeployedError as error:
+        console.print(str(error))  # whoever said no to the change set has had their way
         return 0
     session.client("cloudformation").update_termination_protection(
         StackName=config.name, EnableTerminationProtection=True

@@ -36,6 +36,10 @@ class NoStackError(Exception):
     """There is no such stack, or none that can be worked on."""
 
 
+class NeverDeployedError(NoStackError):
+    """There is but its name: its first change set was not executed."""
+
+
 @dataclass(frozen=True)
 class Inventory:
     """A stack and what belongs to it.
@@ -66,13 +70,15 @@ def find(session: boto3.Session, name: str) -> dict[str, Any]:
     """Return what CloudFormation says of the stack.
 
     Raises:
-        NoStackError: There is none of that name, or it is not Layerdrop's.
+        NoStackError: There is none of that name, it was never deployed, or it is not Layerdrop's.
     """
     client = session.client("cloudformation")
     stack = _described(client, name)
     if stack is None:
         account = session.client("sts").get_caller_identity()["Account"]
         raise NoStackError(f"There is no stack {name} in {client.meta.region_name} of account {account}.")
+    if stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+        raise NeverDeployedError(f"The stack {name} was never deployed: its change set was not executed.")
     if not stack.get("Description", "").startswith(_OURS):
         raise NoStackError(f"The stack {name} is there, but it is not one of Layerdrop's.")
     return stack
@@ -82,11 +88,11 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
     """Look at the stack.
 
     Raises:
-        NoStackError: There is none, it is not Layerdrop's, or CloudFormation is at work on it.
+        NoStackError: There is none that can be deleted, or CloudFormation is at work on it.
     """
     stack = find(session, config.name)
     status = stack["StackStatus"]
-    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+    if status.endswith("_IN_PROGRESS"):
         raise NoStackError(
             f"CloudFormation is at work on the stack {config.name} ({status}): try again later."
         )

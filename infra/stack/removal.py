@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import WaiterError
@@ -90,10 +91,14 @@ def remove(session: boto3.Session, inventory: Inventory) -> None:
         client.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig=patience)
     except WaiterError as error:
         pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
+        newest_first = (event for page in pages for event in page["StackEvents"])
+        begun = (stack, "DELETE_IN_PROGRESS")
+        of_this_try = takewhile(
+            lambda event: (event["PhysicalResourceId"], event["ResourceStatus"]) != begun, newest_first
+        )
         reasons = [
             f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-            for page in pages
-            for event in page["StackEvents"]
+            for event in of_this_try
             if event["ResourceStatus"] == "DELETE_FAILED" and event["PhysicalResourceId"] != stack
         ]
         raise RemovalError("\n".join(reasons) or str(error)) from error

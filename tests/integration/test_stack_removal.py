@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.models import CloudFormationBackend, Event
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
 
@@ -223,6 +223,38 @@ def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printe
     assert "/layerdrop/web-py313-arm64" not in left
 
 
+def test_what_cannot_be_deleted_is_named_with_its_reason(
+    deployed: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(backend: CloudFormationBackend, name: str) -> None:
+        stack = backend.get_stack(name)
+        for logical_id, reason in (("UnansweredUploads", "In use by somebody"), ("removable", "See above")):
+            stack.events.append(
+                Event(
+                    stack_id=stack.stack_id,
+                    stack_name=stack.name,
+                    logical_resource_id=logical_id,
+                    physical_resource_id=stack.stack_id if logical_id == stack.name else "queue",
+                    resource_type="AWS::SQS::Queue",
+                    resource_status="DELETE_FAILED",
+                    resource_status_reason=reason,
+                    resource_properties=None,
+                )
+            )
+        stack.status = "DELETE_FAILED"
+
+    with monkeypatch.context() as failing:
+        failing.setattr(CloudFormationBackend, "delete_stack", delete)
+        done = deployed.run("delete", answer="removable\n")
+    assert done.returncode == 1
+    assert "UnansweredUploads: In use by somebody\n" in done.stderr
+    assert "See above" not in done.stderr
+    assert "run make delete again" in done.stderr
+    # Mended, it goes.
+    again = deployed.run("delete", answer="removable\n")
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_stack_of_that_name_that_is_not_ours_is_left_alone(owner: Owner) -> None:
     client = owner.aws.clients.get("cloudformation")
     template = {"Description": "Something else", "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
@@ -232,6 +264,24 @@ def test_a_stack_of_that_name_that_is_not_ours_is_left_alone(owner: Owner) -> No
         assert done.returncode == 1
         assert done.stderr == "The stack removable is there, but it is not one of Layerdrop's.\n"
         assert owner.stack()["StackStatus"] == "CREATE_COMPLETE"
+    finally:
+        client.delete_stack(StackName="removable")
+
+
+@pytest.mark.parametrize("command, status", [("delete", 1), ("protect", 0)])
+def test_a_change_set_that_was_declined_is_no_stack(owner: Owner, command: str, status: int) -> None:
+    client = owner.aws.clients.get("cloudformation")
+    client.create_change_set(
+        StackName="removable",
+        ChangeSetName="first",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps(TEMPLATE),
+    )
+    try:
+        done = owner.run(command, answer="removable\n")
+        assert done.returncode == status
+        assert "was never deployed" in done.stdout + done.stderr
+        assert owner.stack()["StackStatus"] == "REVIEW_IN_PROGRESS"
     finally:
         client.delete_stack(StackName="removable")
 
