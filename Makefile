@@ -31,7 +31,7 @@ up: $(VENV)/run.stamp ## serve the embedded AWS until Ctrl-C [PORT=4566]
 	@$(BIN)/python -m local up --port '$(PORT)'
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## unit, integration and end-to-end tests [PYTEST_ARGS=…]
+test: $(VENV)/dev.stamp .venv-ministack/ministack.stamp ## unit, integration and end-to-end tests [PYTEST_ARGS=…]
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: lint
@@ -71,6 +71,7 @@ lock: $(VENV)/uv.stamp ## renew the hashed requirements files
 	compile --python-version 3.11 requirements/dev.in -o requirements/dev.txt; \
 	compile --python-version 3.11 requirements/sam.in -o requirements/sam.txt; \
 	compile --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt; \
+	compile --python-version 3.11 requirements/ministack.in -o requirements/ministack.txt; \
 	compile --python-version 3.11 requirements/node.in -o requirements/node.txt; \
 	compile --python-version 3.11 -c requirements/run.txt requirements/uv.in -o requirements/uv.txt; \
 	compile --python-version 3.13 -c requirements/run.txt functions/requirements.in -o functions/requirements.txt; \
@@ -78,7 +79,7 @@ lock: $(VENV)/uv.stamp ## renew the hashed requirements files
 
 .PHONY: clean
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-sam .venv-checkov .venv-node .cache .aws-sam out requirements/npm/node_modules
+	rm -rf .venv .venv-sam .venv-checkov .venv-ministack .venv-node .cache .aws-sam out requirements/npm/node_modules
 
 $(VENV)/uv.stamp: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Layerdrop needs Python 3.11 or newer; this is %s. Say which one to use: make PYTHON=python3.13 …" % sys.version.split()[0])'
@@ -108,6 +109,13 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo 'Setting up checkov in .venv-checkov …'
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-checkov
 	@$(UV) pip install --quiet --python .venv-checkov --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+# An emulator by others, which pins botocore exactly.
+.venv-ministack/ministack.stamp: $(VENV)/uv.stamp requirements/ministack.txt
+	@echo 'Setting up ministack in .venv-ministack …'
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-ministack
+	@$(UV) pip install --quiet --python .venv-ministack --require-hashes -r requirements/ministack.txt
 	@touch $@
 
 # asl-validator runs on node: the machine's own, else one from a wheel.

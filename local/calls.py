@@ -98,12 +98,12 @@ def model_of(service: str) -> ServiceModel:
 
 def _matched(model: ServiceModel, name: str, request: Request) -> tuple[int, Call] | None:
     operation = model.operation_model(name)
+    # A deprecated operation has a successor at the same address.
+    if operation.http["method"] != request.method or operation.deprecated:
+        return None
     form, query = _address(operation)
     found = form.fullmatch(request.path)
-    # A deprecated operation has a successor at the same address.
-    if operation.http["method"] != request.method or operation.deprecated or not found:
-        return None
-    if not query.items() <= request.query.items():
+    if not found or not query.items() <= request.query.items():
         return None
     given: dict[str, Any] = {}
     demands = len(query)

@@ -63,6 +63,8 @@ def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
         properties = resource.setdefault("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
             properties["CodeUri"] = package_folder(properties.get("CodeUri") or defaults["CodeUri"])
+        elif resource["Type"] == "AWS::Serverless::LayerVersion":
+            properties["ContentUri"] = package_folder(properties["ContentUri"])
         elif resource["Type"] == "AWS::Serverless::Application":
             nested = (folder / properties["Location"]).read_bytes()
             url = upload(f"{name}.template", nested)

@@ -32,13 +32,13 @@ class Recording:
         used: Each permission that a role used, by the role's logical id.
         refused: Calls that were not allowed: there should be none.
         statements: Of each role, as they were deployed.
-        parameters: Of the stack, those that were given.
+        values: What `Ref` gave, by logical id.
     """
 
     used: frozenset[tuple[str, Permission]]
     refused: tuple[tuple[str, str], ...]
     statements: Mapping[str, tuple[Statement, ...]]
-    policies: Mapping[str, tuple[str, ...]]
+    values: Mapping[str, str]
 
 
 @contextmanager
@@ -194,5 +194,5 @@ def record(folder: Path) -> Recording:
             used=frozenset((names[role], permission) for role, permission in judge.used),
             refused=tuple(judge.refused),
             statements={name: tuple(judge.statements(role)) for name, role in roles.items()},
-            policies={name: tuple(role.policies.values()) for name, role in roles.items()},
+            values=dict(seen),
         )

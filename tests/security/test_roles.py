@@ -1,4 +1,4 @@
-"""Each role may do what its part was seen to do, and nothing else.
+"""Each role may do what its part was seen to do, and nothing else: by our judgement, and by that of others.
 
 The pipeline runs on the embedded AWS, which refuses what a role may not do, and notes what it did.
 """
@@ -12,13 +12,19 @@ from typing import Any
 
 import cfnlint
 import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from local.permissions import Permission
-from local.policies import Statement, is_allowed
-from local.settings import TEMPLATE
+from local.policies import Statement, is_allowed, statements_of
+from local.settings import ACCOUNT_ID, BUCKET, REGION, ROOT, STACK, TEMPLATE
 from local.translate import translate
 
-from .recording import Recording, record
+from . import ministack
+from .forbidden import EVERYBODY, FORBIDDEN
+from .ministack import Ministack
+from .recording import PARAMETERS, Recording, record
 
 Used = Iterable[tuple[str, Permission]]
 Statements = Mapping[str, Iterable[Statement]]
@@ -91,8 +97,8 @@ def grants(statements: Iterable[Statement]) -> list[Statement]:
 def unneeded(used: Used, statements: Statements) -> list[tuple[str, str]]:
     """Role and action of each grant without which everything that was used would still be allowed."""
     found = []
-    for role, given in statements.items():
-        all_of_role = grants(given)
+    for role, written in statements.items():
+        all_of_role = grants(written)
         mine = [permission for user, permission in used if user == role]
         for grant in all_of_role:
             rest = [other for other in all_of_role if other is not grant]
@@ -194,3 +200,172 @@ def test_calls_were_held_against_actions_and_resources_that_aws_has(recording: R
         ]
         patterns = [re.sub(r"\$\{[^}]+\}", "[^:]*", form) for form in forms]
         assert any(re.fullmatch(pattern, permission.resource) for pattern in patterns), permission
+
+
+# ---------------------------------------------------------------- a second opinion
+
+LACKING_TYPES = {
+    "AWS::Batch::ComputeEnvironment": "ministack's Batch is an API without CloudFormation.",
+    "AWS::Batch::JobDefinition": "Likewise.",
+    "AWS::Batch::JobQueue": "Likewise.",
+}
+LACKING_PROPERTIES = {
+    ("AWS::CloudWatch::Alarm", "Metrics"): "It has alarms on one metric each, no metric math.",
+}
+LEFT_OUT_TYPES = {
+    "Custom::ContainerImage": "Our function waits until CodeBuild has built it, in Docker.",
+}
+
+
+def lacks(template: Mapping[str, Any]) -> Iterator[str]:
+    """What of a template ministack cannot make, by logical id."""
+    for name, resource in template["Resources"].items():
+        properties = [(resource["Type"], each) for each in resource.get("Properties", {})]
+        if resource["Type"] in LACKING_TYPES | LEFT_OUT_TYPES or LACKING_PROPERTIES.keys() & set(properties):
+            yield name
+
+
+def translated_for(other: Ministack, path: Path) -> dict[str, Any]:
+    """A template as `sam deploy` would send it, the nested ones less what ministack cannot make."""
+
+    def upload(name: str, content: bytes) -> str:
+        if name == "BuilderImage.template":
+            nested = translate(ROOT / "infra/image.yaml", other.upload)
+            content = json.dumps(ministack.without(nested, dict.fromkeys(lacks(nested), "x"))).encode()
+        return other.upload(name, content)
+
+    return translate(path, upload)
+
+
+@pytest.fixture(scope="module")
+def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
+    """ministack with our stack on it; what it lacks is called as on the embedded AWS."""
+    with ministack.running(tmp_path_factory.mktemp("ministack")) as made:
+        template = translated_for(made, TEMPLATE)
+        dropped = {name: recording.values[name] for name in lacks(template)}
+        whole = ministack.without(template, dropped)
+        assert made.deploy(STACK, whole, BucketName=BUCKET, **PARAMETERS) == ""
+        nested = made.stacks[STACK]["BuilderImage"]
+        resources = made.client("cloudformation").describe_stack_resources(StackName=nested)
+        made.stacks[nested] = {
+            item["LogicalResourceId"]: item["PhysicalResourceId"] for item in resources["StackResources"]
+        }
+        yield made
+
+
+def roles_of(other: Ministack) -> dict[str, str]:
+    """The names of all roles, also those of the image's nested stack, by logical id."""
+    return {
+        name: physical
+        for stack in other.stacks.values()
+        for name, physical in stack.items()
+        if name.endswith("Role")
+    }
+
+
+def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack) -> None:
+    template = translated_for(other, TEMPLATE)
+    refused_types = re.search(r"Unrecognized resource types: \[(.*)\]", other.deploy("whole", template))
+    assert refused_types
+    assert set(refused_types[1].split(", ")) == LACKING_TYPES.keys()
+    untyped = {name: "x" for name, item in template["Resources"].items() if item["Type"] in LACKING_TYPES}
+    failed = other.deploy("untyped", ministack.without(template, untyped), BucketName="untyped")
+    assert failed.partition(":")[0] in set(lacks(template)) - untyped.keys(), failed
+    for kind, name in LACKING_PROPERTIES:
+        assert any(
+            item["Type"] == kind and name in item["Properties"] for item in template["Resources"].values()
+        )
+
+
+def here(arn: str, recording: Recording, other: Ministack) -> str:
+    """The ARN that something of the embedded AWS has on ministack, which makes up other names."""
+    for name, there in other.stacks[STACK].items():
+        ours = recording.values.get(name, "").rpartition("/")[2]
+        if ours and arn.rpartition(":")[2] == ours:
+            return arn.removesuffix(ours) + there.rpartition("/")[2]
+    return arn
+
+
+def test_others_allow_what_was_seen(recording: Recording, other: Ministack) -> None:
+    roles = roles_of(other)
+    asked = [(role, wanted) for role, wanted in recording.used if not wanted.context]
+    assert len(asked) > 100
+    assert [
+        (role, wanted)
+        for role, wanted in asked
+        if not other.allows(roles[role], wanted.action, here(wanted.resource, recording, other))
+    ] == []
+
+
+def test_others_cannot_judge_what_an_event_says_of_itself(recording: Recording, other: Ministack) -> None:
+    """ministack knows no condition keys of services: for it, such a statement never applies."""
+    conditional = [(role, wanted) for role, wanted in recording.used if wanted.context]
+    assert {(role, wanted.action) for role, wanted in conditional} == {
+        ("WriteManifestRole", "events:PutEvents")
+    }
+    role, wanted = conditional[0]
+    assert not other.allows(roles_of(other)[role], wanted.action, wanted.resource)
+    forged = dataclasses.replace(wanted, context=(("events:source", "aws.states"),))
+    assert not is_allowed(forged, recording.statements[role])
+
+
+CASES = [
+    *((role, *case) for role, cases in FORBIDDEN.items() for case in cases),
+    *((role, *case) for role in FORBIDDEN for case in EVERYBODY),
+]
+
+
+def test_everybody_has_something_forbidden(other: Ministack) -> None:
+    assert FORBIDDEN.keys() == roles_of(other).keys()
+
+
+def test_others_forbid_what_nobody_may_do(recording: Recording, other: Ministack) -> None:
+    roles = roles_of(other)
+    names = {"bucket": BUCKET, "account": f"{REGION}:{ACCOUNT_ID}", "id": ACCOUNT_ID, "stack": STACK}
+    possible = []
+    for role, action, form in CASES:
+        resource = form.format_map(names)
+        wanted = Permission(action, resource)
+        if other.allows(roles[role], action, here(resource, recording, other)):
+            possible.append((role, action, resource, "ministack"))
+        if role in recording.statements and is_allowed(wanted, recording.statements[role]):
+            possible.append((role, action, resource, "the embedded AWS"))
+    assert possible == []
+
+
+PATTERN = st.text("ab*?:", min_size=1, max_size=6)
+STATEMENT = st.fixed_dictionaries(
+    {
+        "Effect": st.sampled_from(["Allow", "Allow", "Deny"]),
+        "Action": st.lists(st.builds("s3:{}".format, PATTERN), min_size=1, max_size=2),
+        "Resource": st.lists(st.builds("arn:aws:s3:::{}".format, PATTERN), min_size=1, max_size=2),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    policy=st.lists(STATEMENT, min_size=1, max_size=3),
+    action=st.text("abAB", min_size=1, max_size=3),
+    resource=st.text("ab:", min_size=1, max_size=3),
+)
+def test_others_judge_statements_as_we_do(
+    other: Ministack, policy: list[dict[str, Any]], action: str, resource: str
+) -> None:
+    wanted = Permission(f"s3:{action}", f"arn:aws:s3:::{resource}")
+    ours = is_allowed(wanted, statements_of({"Statement": policy}))
+    assert other.would_allow(policy, wanted.action, wanted.resource) == ours
+
+
+def test_who_may_write_may_not_without_tls(other: Ministack) -> None:
+    """Asked by doing it, by somebody with the job's policies."""
+    iam, role = other.client("iam"), roles_of(other)["JobRole"]
+    [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    iam.create_user(UserName="job")
+    iam.put_user_policy(UserName="job", PolicyName=policy, PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName="job")["AccessKey"]
+    with pytest.raises(ClientError, match="explicit deny in a resource-based policy"):
+        other.client("s3", key).put_object(Bucket=BUCKET, Key="layers/x.zip", Body=b"x")
+    with pytest.raises(ClientError, match="no identity-based policy allows the lambda:PublishLayerVersion"):
+        other.client("lambda", key).publish_layer_version(LayerName="x", Content={"ZipFile": b"x"})
