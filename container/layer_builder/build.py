@@ -55,7 +55,7 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     cached = sum(is_cached(pick, settings) for pick in picks)
     log.info("%d packages, %d of them in the cache", len(picks), cached)
     with report.timed("fetch"):
-        wheels = _fetch(options, picks, target, settings)
+        wheels = _fetch(options, wanted, picks, target, settings)
     picks = [_measured(pick, settings) for pick in picks]
     said_before = len(report.warnings)
 
@@ -121,13 +121,13 @@ def _choose(
     """Find the file of each package: from requirements, or as a lock has it."""
     if lock.is_lock(options.path):
         content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
-        locked = lock.read(content, target, options.sdist_projects)
-        report.requirements = locked.requirements.texts
+        locked = lock.read(content, target, options.sdist_projects, settings.allowed)
+        report.requirements = locked.requirements.asked
         log.info("a lock of %d packages for %s", len(locked.picks), target)
         return locked.requirements, list(locked.picks)
 
-    wanted = requirements.parse(_read(options))
-    report.requirements = wanted.texts
+    wanted = requirements.parse(_read(options), settings.allowed, options.constraints)
+    report.requirements = wanted.asked
     log.info("%d requirements for %s", len(wanted.lines), target)
     threading.Thread(target=_import_ahead, daemon=True).start()
     with report.timed("resolve"):
@@ -147,14 +147,17 @@ def _read(options: Options) -> str:
     return requirements.decode(storage.read(options.path, options.version_id, limit=requirements.MAX_BYTES))
 
 
-def _fetch(options: Options, picks: Sequence[Pick], target: Target, settings: Settings) -> list[Wheel]:
+def _fetch(
+    options: Options, wanted: Requirements, picks: Sequence[Pick], target: Target, settings: Settings
+) -> list[Wheel]:
+    origins = wanted.origins
     if lock.is_lock(options.path):
-        picks = lock.located(picks, settings)
+        picks = lock.located(picks, settings, origins)
     if any(pick.is_sdist for pick in picks):
         from layer_builder import sdist
 
-        picks = sdist.as_wheels(picks, target, settings)
-    return fetch(picks, settings)
+        picks = sdist.as_wheels(picks, target, settings, origins)
+    return fetch(picks, settings, origins)
 
 
 def _measured(pick: Pick, settings: Settings) -> Pick:

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from layer_builder import __version__
+from layer_builder import __version__, redaction
 from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
@@ -45,6 +45,7 @@ _VALUED = {
     "--version-id",
     "--allow-sdist",
     "--system-libraries",
+    "--constraint",
 } | {"--size-limit"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
@@ -56,6 +57,11 @@ examples:
 environment:
   LAYER_BUILDER_CACHE      folder for wheels and index pages (default: ~/.cache/layer-builder)
   LAYER_BUILDER_INDEX_URL  the package index (default: the public one)
+  LAYER_BUILDER_EXTRA_INDEX_URLS  indexes to ask before it, with commas between
+  LAYER_BUILDER_ALLOWED_INDEXES   beginnings of addresses that the requirements may name, with commas between
+  LAYER_BUILDER_INDEX_SECRET      name of a secret in AWS Secrets Manager with the indexes' credentials
+  LAYER_BUILDER_CODEARTIFACT      ARN of a CodeArtifact repository to take as the package index
+  HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE  as for most tools
   AWS_…                    as for any AWS tool, AWS_ENDPOINT_URL among them
 
 exit status: 0 done; 2 the requirements or options are at fault; 75 try again; 70 a bug of layer-builder
@@ -97,6 +103,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values = vars(_parser().parse_args(arguments))
     values["allow_sdist"] = tuple(values["allow_sdist"])
     values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
+    values["constraints"] = tuple(values["constraints"])
     return Options(**values)
 
 
@@ -167,6 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--system-libraries", action="append", default=[], metavar="HOW",
         help="missing shared libraries: check (the default) fails, auto bundles them, the name of a system "
         "package bundles that one's too (repeatable)")  # fmt: skip
+    add(
+        "--constraint",
+        dest="constraints",
+        action="append",
+        default=[],
+        metavar="REQUIREMENT",
+        help="a version that a package must have if it is needed, such as 'urllib3<2' (repeatable)",
+    )
     add("--bytecode", action="store_true", help="add compiled bytecode")
     add(
         "--no-import-check",
@@ -202,7 +217,7 @@ def normalized(arguments: Sequence[str]) -> list[str]:
 def _log_to_stderr() -> None:
     """Show our own lines, and of the libraries' what they warn of."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(redaction.Formatter("%(message)s"))
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False

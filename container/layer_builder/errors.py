@@ -81,6 +81,24 @@ class IndexUnreachableError(BuildError):
     exit_status = EXIT_RETRY
 
 
+class IndexDeniedError(BuildError):
+    """The package index refuses the installation's credentials, or they cannot be had."""
+
+    code = "INDEX_DENIED"
+
+
+class AddressRefusedError(BuildError):
+    """An index leads where a build must not go: this machine, a private network, another scheme."""
+
+    code = "ADDRESS_REFUSED"
+
+
+class DownloadTooLargeError(BuildError):
+    """A file is longer than announced or than any that is of use, or all of them together are."""
+
+    code = "DOWNLOAD_TOO_LARGE"
+
+
 class UnsafeWheelError(BuildError):
     """A wheel that lies, is broken, or would write outside its place."""
 

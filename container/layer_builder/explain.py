@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from layer_builder import index, uv
+from layer_builder import index, sources
 from layer_builder.errors import BuildError, IndexUnreachableError, NoWheelError, ResolutionError
 from layer_builder.target import RUNTIMES, Target
 
@@ -68,7 +68,7 @@ def failure(
     name, version = _without_wheel(stderr, excluded)
     if name:
         allowed = SpecifierSet(f"=={version}") if version else _specifier(name, requirements)
-        return _no_wheel(name, allowed, _files_of(name, settings), target, details)
+        return _no_wheel(name, allowed, _files_of(name, settings, requirements), target, details)
     if match := _UNKNOWN.search(stderr):
         return ResolutionError(
             f"There is no package named {match['name']} in the package index.",
@@ -121,11 +121,10 @@ def _no_wheel(
     return NoWheelError(message, hint=hint, details=details)
 
 
-def _files_of(name: str, settings: Settings) -> list[IndexedFile]:
+def _files_of(name: str, settings: Settings, requirements: Requirements) -> list[IndexedFile]:
     try:
-        index_url = settings.index_url or uv.default_index(settings)
-        return index.files_of(name, index_url) if index_url else []
-    except IndexUnreachableError:
+        return sources.of(settings, requirements.origins).files_of(canonicalize_name(name))
+    except BuildError:
         return []  # the error is the same without its explanation
 
 

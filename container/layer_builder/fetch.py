@@ -8,29 +8,43 @@ locks.
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 from typing import TYPE_CHECKING
 
-from layer_builder import files, wheel
-from layer_builder.errors import EXIT_RETRY, HashMismatchError, IndexUnreachableError, InterruptedBuildError
+from layer_builder import files, sources, wheel
+from layer_builder.errors import (
+    EXIT_RETRY,
+    DownloadTooLargeError,
+    HashMismatchError,
+    IndexUnreachableError,
+    InterruptedBuildError,
+    LayerTooLargeError,
+)
+from layer_builder.limits import MAX_DOWNLOAD_BYTES, MAX_FILE_BYTES, MAX_UNZIPPED_BYTES
+from layer_builder.origins import Origins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from layer_builder.access import Access
     from layer_builder.resolve import Pick
     from layer_builder.settings import Settings
     from layer_builder.wheel import Wheel
 
+_NOWHERE_ELSE = Origins()
 _BACKOFF = 0.5  # seconds, doubled each time
 _ATTEMPTS = 3  # at a body that breaks off; requests that fail are repeated within `web`
 
 
-def fetch(picks: Sequence[Pick], settings: Settings) -> list[Wheel]:
+def fetch(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE) -> list[Wheel]:
     """Get the wheels, in the order of the picks.
 
     Raises:
-        IndexUnreachableError: the index does not answer.
+        IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
+        AddressRefusedError: it leads where a build must not go.
+        DownloadTooLargeError: a file is longer than announced, or all of them are too long.
         HashMismatchError: what it sends is not what the lock names.
         UnsafeWheelError, LayerTooLargeError: see `wheel.load`.
     """
@@ -43,10 +57,11 @@ def fetch(picks: Sequence[Pick], settings: Settings) -> list[Wheel]:
 
     from layer_builder.web import CONNECTIONS
 
-    stop = threading.Event()
+    stop, budget = threading.Event(), _Budget(missing)
+    access = sources.of(settings, origins).access
     pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
     try:
-        return list(pool.map(lambda pick: _fetch_one(pick, paths[pick], stop), picks))
+        return list(pool.map(lambda pick: _fetch_one(pick, paths[pick], access, budget, stop), picks))
     finally:  # after a failure nobody waits for the rest
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -62,42 +77,80 @@ def path_of(pick: Pick, settings: Settings) -> Path:
     return settings.cache / "wheels" / pick.sha256[:2] / pick.sha256 / pick.filename
 
 
-def fetch_file(pick: Pick, settings: Settings) -> Path:
+def fetch_file(pick: Pick, settings: Settings, origins: Origins) -> Path:
     """Get one file as it is, without looking into it.
 
     Raises:
-        IndexUnreachableError, HashMismatchError: as `fetch`.
+        IndexUnreachableError, HashMismatchError, …: as `fetch`.
     """
     path = path_of(pick, settings)
-    _get(pick, path, threading.Event())
+    _get(pick, path, sources.of(settings, origins).access, _Budget([pick]), threading.Event())
     return path
 
 
-def _fetch_one(pick: Pick, path: Path, stop: threading.Event) -> Wheel:
-    _get(pick, path, stop)
+class _Budget:
+    """The bytes that are left for all files of a build; threads share it.
+
+    Raises:
+        LayerTooLargeError: what the index announces is more already.
+    """
+
+    def __init__(self, picks: Sequence[Pick]) -> None:
+        self._left = MAX_DOWNLOAD_BYTES
+        self._lock = threading.Lock()
+        for pick in picks:
+            if (pick.size or 0) > MAX_FILE_BYTES:
+                raise LayerTooLargeError(
+                    f"{pick.filename} alone has {pick.size:,} bytes; "
+                    f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers, unzipped.",
+                    hint="Take a smaller build of it, if there is one, or a container image function.",
+                    details={"package": pick.name, "bytes": pick.size},
+                )
+
+    def take(self, count: int) -> None:
+        """Take so many bytes.
+
+        Raises:
+            DownloadTooLargeError: there are not so many left.
+        """
+        with self._lock:
+            self._left -= count
+            if self._left < 0:
+                raise DownloadTooLargeError(
+                    f"The files of this build have more than {MAX_DOWNLOAD_BYTES:,} bytes together.",
+                    hint="Split the layer.",
+                    details={"limit": MAX_DOWNLOAD_BYTES},
+                )
+
+
+def _fetch_one(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threading.Event) -> Wheel:
+    _get(pick, path, access, budget, stop)
     return wheel.load(pick, path)
 
 
-def _get(pick: Pick, path: Path, stop: threading.Event) -> None:
+def _get(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threading.Event) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         if path.exists():
             break
         try:
-            _download(pick, path, stop)
+            _download(pick, path, access, budget, stop)
         except (IndexUnreachableError, HashMismatchError) as error:
             if attempt == _ATTEMPTS or not error.details.get("broken"):
                 raise
-            stop.wait(_BACKOFF * 2**attempt)
+            # Builds that broke together are not to come back together.
+            stop.wait(_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
 
 
-def _download(pick: Pick, path: Path, stop: threading.Event) -> None:
+def _download(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threading.Event) -> None:
     from layer_builder import web
 
     digest = hashlib.sha256()
-    with web.get(pick.url) as response, files.written_atomically(path) as stream:
-        for chunk in response.chunks():
+    limit = min(pick.size, MAX_FILE_BYTES) if pick.size else MAX_FILE_BYTES
+    with web.get(pick.url, access) as response, files.written_atomically(path) as stream:
+        for chunk in response.chunks(limit):
             if stop.is_set():
                 raise InterruptedBuildError("The download was given up because another one failed.")
+            budget.take(len(chunk))
             digest.update(chunk)
             stream.write(chunk)
         if digest.hexdigest() != pick.sha256:

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from layer_builder import base_libraries, files, interpreter
+from layer_builder import base_libraries, confinement, files, interpreter
 from layer_builder.errors import BuildError
 
 if TYPE_CHECKING:
@@ -412,6 +412,7 @@ def _converse(
     command: list[str], config: dict[str, Any], environment: dict[str, str], wall_seconds: int
 ) -> _Conversation:
     """Start the worker and listen until it is done or its time is over; then end whatever it started."""
+    confinement.hide()
     answers, answering = os.pipe()
     output, printing = os.pipe()
     start = time.monotonic()

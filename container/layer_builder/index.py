@@ -1,13 +1,14 @@
-"""The package index's page of one project: which wheels there are (the simple repository API)."""
+"""A package index's page of one project: which files there are (the simple repository API)."""
 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
     from packaging.version import Version
 
+    from layer_builder.access import Access
+
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 _MAX_BYTES = 64 << 20
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +45,50 @@ class IndexedWheel:
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """A file of a project: its name, where it is, its SHA-256 in hexadecimal (None if unknown)."""
+    """A file of a project, as its page describes it.
+
+    Attributes:
+        filename: its name.
+        url: where it is.
+        sha256: in hexadecimal; None if unknown.
+        size: in bytes, if the page says it.
+        requires_python: the versions of Python that it is for, if the page says it.
+        yanked: why its authors withdrew it; empty if they did not.
+        has_metadata: whether its metadata can be had by itself (PEP 658).
+    """
 
     filename: str
     url: str
     sha256: str | None
+    size: int | None = None
+    requires_python: str | None = None
+    yanked: str = ""
+    has_metadata: bool = False
 
 
-def files_of(project: str, index_url: str) -> list[IndexedFile]:
-    """List the files of a project, in the index's order.
+def files_of(project: str, index_url: str, access: Access) -> list[IndexedFile] | None:
+    """List the files of a project, in the index's order; None when the index does not have it.
 
     Raises:
-        IndexUnreachableError: the index does not answer, or not as an index does.
+        IndexDeniedError: the index refuses.
+        IndexUnreachableError: it does not answer, or not as an index does.
+        AddressRefusedError: it leads where nobody should go.
     """
-    url = f"{index_url.rstrip('/')}/{canonicalize_name(project)}/"
-    with web.get(url, accept=_ACCEPT, encodings="gzip") as response:
-        content = response.read(_MAX_BYTES)
-        found = _files_in_html if "html" in response.content_type else _files_in_json
-    try:
-        return found(content, url)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    return _read(f"{index_url.rstrip('/')}/{canonicalize_name(project)}/", access)
+
+
+def files_linked(page: str, access: Access) -> list[IndexedFile]:
+    """List the files that a page links to (`--find-links`), of any project.
+
+    Raises:
+        IndexDeniedError, IndexUnreachableError, AddressRefusedError: as `files_of`, or there is no such page.
+    """
+    files = _read(page, access)
+    if files is None:
         raise IndexUnreachableError(
-            f"What the package index answers for {project} is no page of an index.",
-            hint="Check the index's address.",
-        ) from error
-
-
-def wheels_of(project: str, index_url: str) -> list[IndexedWheel]:
-    """List the wheels of a project, in the index's order.
-
-    Raises:
-        IndexUnreachableError: as `files_of`.
-    """
-    return wheels_among(files_of(project, index_url))
+            f"There is no page with links at {page}.", hint="Check the address.", details={"page": page}
+        )
+    return files
 
 
 def wheels_among(files: Iterable[IndexedFile]) -> list[IndexedWheel]:
@@ -98,38 +113,88 @@ def sources_among(files: Iterable[IndexedFile]) -> list[Version]:
     return versions
 
 
+def project_of(filename: str) -> str | None:
+    """Tell the project's normalized name from a file's; None if it is no file of one."""
+    with suppress(InvalidWheelFilename):
+        return parse_wheel_filename(filename)[0]
+    with suppress(InvalidSdistFilename):
+        return parse_sdist_filename(filename)[0]
+    return None
+
+
+def _read(url: str, access: Access) -> list[IndexedFile] | None:
+    with web.ask(url, access, accept=_ACCEPT, encodings="gzip") as response:
+        if response.status in (404, 410):
+            return None
+        if error := web.failure(response):
+            raise error
+        content = response.read(_MAX_BYTES)
+        found = _files_in_html if "html" in response.content_type else _files_in_json
+    try:
+        return found(content, url)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        host = urlsplit(url).hostname
+        raise IndexUnreachableError(
+            f"What {host} answers for {url.rstrip('/').rpartition('/')[2]} is no page of a package index.",
+            hint="Check the index's address.",
+        ) from error
+
+
 def _files_in_json(content: bytes, page: str) -> list[IndexedFile]:
+    """Read PEP 691 and 700."""
     return [
-        IndexedFile(file["filename"], urljoin(page, file["url"]), file.get("hashes", {}).get("sha256"))
+        IndexedFile(
+            str(file["filename"]),
+            urljoin(page, file["url"]),
+            _digest(file.get("hashes", {}).get("sha256")),
+            file["size"] if isinstance(file.get("size"), int) else None,
+            file.get("requires-python") or None,
+            _yanked(file.get("yanked")),
+            bool(file.get("core-metadata") or file.get("dist-info-metadata")),
+        )
         for file in json.loads(content)["files"]
     ]
 
 
+def _yanked(value: Any) -> str:
+    return value if isinstance(value, str) and value else "yanked" if value else ""
+
+
+def _digest(value: object) -> str | None:
+    return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
+
+
 def _files_in_html(content: bytes, page: str) -> list[IndexedFile]:
+    """Read PEP 503, 592, 658 and 714."""
     parser = _Anchors()
     parser.feed(content.decode("utf-8", "replace"))
     files = []
-    for name, link in parser.links:
-        url, fragment = urldefrag(urljoin(page, link))
+    for attributes in parser.links:
+        url, fragment = urldefrag(urljoin(page, attributes["href"]))
         algorithm, _, digest = fragment.partition("=")
-        files.append(IndexedFile(name, url, digest if algorithm == "sha256" else None))
+        yanked = attributes.get("data-yanked")
+        metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata", "false"))
+        files.append(
+            IndexedFile(
+                unquote(urlsplit(url).path.rpartition("/")[2]),
+                url,
+                _digest(digest) if algorithm == "sha256" else None,
+                requires_python=attributes.get("data-requires-python") or None,
+                yanked="" if yanked is None else yanked or "yanked",
+                has_metadata=metadata != "false",
+            )
+        )
     return files
 
 
 class _Anchors(HTMLParser):
-    """Collects the page's links: each one's text is a file's name (PEP 503)."""
+    """Collects the page's links, each with its attributes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.links: list[tuple[str, str]] = []
-        self._link: str | None = None
+        self.links: list[dict[str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._link = dict(attrs).get("href") or "" if tag == "a" else None
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
-        self._link = None
-
-    def handle_data(self, data: str) -> None:
-        if self._link is not None and data.strip():
-            self.links.append((data.strip(), self._link))
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes)

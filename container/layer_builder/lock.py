@@ -33,6 +33,7 @@ from layer_builder.errors import (
     RequirementsError,
     ResolutionError,
 )
+from layer_builder.origins import Origins
 from layer_builder.resolve import Pick
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 
     from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
+    from layer_builder.sources import Sources
     from layer_builder.target import Target
 
 NAME = "pylock.toml"
 CREATED_BY = "layer-builder"
 MAX_BYTES = 8 << 20  # a lock for all platforms lists every wheel there is
 
+_NOWHERE_ELSE = Origins()
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")  # it becomes a path in the cache
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -89,17 +92,20 @@ def text(requirements: Requirements, picks: Sequence[Pick], target: Target) -> s
         lines += ["", "[[packages]]", f"name = {_string(pick.name)}", f"version = {_string(pick.version)}"]
         lines += [f"sdist = {file}" if pick.is_sdist else f"wheels = [{file}]"]
     lines += ["", "[tool.layerdrop]", "requirements = ["]
-    lines += [f"    {_string(line)}," for line in requirements.texts]
+    lines += [f"    {_string(line)}," for line in requirements.asked]
     return "\n".join([*lines, "]", ""])
 
 
-def read(content: bytes, target: Target, allow_sdist: Collection[str] = ()) -> Locked:
+def read(
+    content: bytes, target: Target, allow_sdist: Collection[str] = (), allowed: Collection[str] = ()
+) -> Locked:
     """Read a lock, ours or another tool's, and choose the target's file of each package.
 
     Args:
         content: the file.
         target: what the layer is for.
         allow_sdist: normalized names of projects that may be built from source.
+        allowed: beginnings of addresses that its requirements may name.
 
     Raises:
         RequirementsError: it is no valid lock, or asks for what a server must not do.
@@ -121,7 +127,7 @@ def read(content: bytes, target: Target, allow_sdist: Collection[str] = ()) -> L
         given = [f"{pick.name}=={pick.version}" for pick in chosen]
     if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
         raise _refusal("tool.layerdrop.requirements is no list of strings")
-    return Locked(requirements.parse("\n".join(given)), chosen)
+    return Locked(requirements.parse("\n".join(given), allowed), chosen)
 
 
 def is_anothers(location: str) -> bool:
@@ -135,13 +141,13 @@ def is_anothers(location: str) -> bool:
         return True
 
 
-def located(picks: Sequence[Pick], settings: Settings) -> list[Pick]:
-    """Find the files in the index, whatever the lock says of where they are; those in the cache need nothing.
+def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE) -> list[Pick]:
+    """Find the files in the indexes, whatever the lock says of where they are; the cache's need nothing.
 
     Raises:
         ResolutionError: the index has no such file.
         HashMismatchError: the index has another file of the name.
-        IndexUnreachableError: it does not answer.
+        IndexUnreachableError, IndexDeniedError, AddressRefusedError: see `sources.Sources.files_of`.
     """
     from layer_builder.fetch import is_cached
 
@@ -151,12 +157,12 @@ def located(picks: Sequence[Pick], settings: Settings) -> list[Pick]:
 
     from concurrent.futures import ThreadPoolExecutor
 
-    from layer_builder import uv
+    from layer_builder import sources
     from layer_builder.web import CONNECTIONS
 
-    index_url = settings.index_url or uv.default_index(settings) or ""
+    places = sources.of(settings, origins)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = dict(zip(missing, pool.map(partial(_located, index_url=index_url), missing), strict=True))
+        found = dict(zip(missing, pool.map(partial(_located, places=places), missing), strict=True))
     return [found.get(pick, pick) for pick in picks]
 
 
@@ -166,10 +172,8 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _located(pick: Pick, index_url: str) -> Pick:
-    from layer_builder import index
-
-    files = [file for file in index.files_of(pick.name, index_url) if file.filename == pick.filename]
+def _located(pick: Pick, places: Sources) -> Pick:
+    files = [file for file in places.files_of(pick.name) if file.filename == pick.filename]
     for file in files:
         if file.sha256 == pick.sha256:
             return replace(pick, url=file.url)

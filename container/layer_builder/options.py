@@ -35,6 +35,7 @@ class Options:
         publish_bucket: upload there and publish a layer version; empty to only make the zip.
         publish_prefix: the key's prefix in that bucket.
         allow_sdist: projects that may be built from source.
+        constraints: versions that packages must have if they are needed, such as `urllib3<2`.
         bytecode: whether compiled bytecode is wanted.
         system_libraries: `("check",)`: missing shared libraries are an error; `("auto",)`: they are bundled;
         else names of system packages whose libraries are bundled besides.
@@ -55,6 +56,7 @@ class Options:
     publish_bucket: str = ""
     publish_prefix: str = "python"
     allow_sdist: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
     bytecode: bool = False
     system_libraries: tuple[str, ...] = (CHECK,)
     import_check: bool = True

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from layer_builder import __version__
+from layer_builder import __version__, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ class Report:
             self.timings[step] = round(time.perf_counter() - start, 4)
 
     def to_json(self) -> bytes:
-        """Write the report as JSON (UTF-8)."""
+        """Write the report as JSON (UTF-8), without any credentials that got into it."""
         error = self.error
         document: dict[str, Any] = {
             "schema": SCHEMA,
@@ -132,4 +132,5 @@ class Report:
             "error": error
             and {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details},
         }
-        return json.dumps(document, ensure_ascii=False, indent=1, default=str).encode() + b"\n"
+        text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
+        return redaction.clean(text).encode() + b"\n"

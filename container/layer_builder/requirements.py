@@ -2,26 +2,32 @@
 
 The text comes from whoever may upload a file, and a requirements file can do much: `--no-binary` alone makes
 an installer run a package's setup.py, `-r` and `file:` read the server's files, `--index-url` sends it
-elsewhere. So a line is taken only if it is a plain requirement (PEP 508) with at most `--hash` options, and
-what goes on from here is written anew from the parsed parts.
+elsewhere. So a line is taken only if it is a plain requirement (PEP 508) with at most `--hash` options, or
+names a place that the installation allows; what goes on from here is written anew from the parsed parts.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from layer_builder import origins
 from layer_builder.errors import RequirementsError
+from layer_builder.origins import LinkedWheel, Origins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
 MAX_BYTES = 1 << 20
 MAX_LINES = 5_000
+MAX_PLACES = 20
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _OPTION_AT_END = re.compile(r"\s(--?[A-Za-z].*)$")
@@ -29,6 +35,12 @@ _HASH = re.compile(r"--hash(?:=|\s+)(?P<algorithm>[A-Za-z0-9]+):(?P<digest>[0-9A
 _LOCATION = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|file:", re.IGNORECASE)
 _PATH = re.compile(r"^([./~\\]|[A-Za-z]:\\|[^\s@]+\.(whl|zip|tar\.(gz|bz2|xz))$)")
 _REQUIRE_HASHES = "--require-hashes"
+_PLACE = re.compile(
+    r"(?P<option>--index-url|-i|--extra-index-url|--find-links|-f)(?:\s*=\s*|\s+|(?<=^-[if]))(?P<url>\S+)"
+)
+_SHA256_FRAGMENT = re.compile(r"sha256=([0-9A-Fa-f]{64})")
+_NO_ADDRESS = "a package is taken from the package index, not from an address"
+_USERINFO = re.compile(r"(?<=//)[^/\s]*@")
 
 _REFUSED_OPTIONS = (
     (("-e", "--editable"), "an editable install is a folder of your machine"),
@@ -36,7 +48,7 @@ _REFUSED_OPTIONS = (
     (("-c", "--constraint"), "another file is not read; write its versions here"),
     (
         ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host"),
-        "where packages come from is a setting of the installation, not of a file",
+        "where packages come from is a setting of the installation",
     ),
     (
         ("--no-binary", "--only-binary", "--prefer-binary", "--use-pep517", "--no-build-isolation"),
@@ -51,12 +63,23 @@ _REFUSED_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One requirement: its canonical text, its project, the sha256 digests the file allows for it."""
+    """One requirement.
+
+    Attributes:
+        number: of the line that it begins in.
+        text: its canonical text: name, extras, versions, marker.
+        project: its normalized name.
+        sha256: the digests that the file allows for it.
+        wheel: the file that its address names, if it has one; the text then has the version.
+        asked: what the file asks for, written anew: the text, or with the address in the place of versions.
+    """
 
     number: int
     text: str
     project: str
     sha256: frozenset[str] = frozenset()
+    wheel: LinkedWheel | None = None
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +91,25 @@ class Requirements:
         hashes_required: whether every package that goes in must have one of the file's hashes; as with
             pip, one `--hash` anywhere makes it so.
         sha256: the digests that the file allows, by project.
+        origins: where packages come from, as far as the file says it.
+        constraints: versions that packages must have if they are needed; nothing is asked for by them.
     """
 
     lines: tuple[Line, ...]
     hashes_required: bool = False
     sha256: dict[str, frozenset[str]] = field(default_factory=dict)
+    origins: Origins = field(default_factory=Origins)
+    constraints: tuple[str, ...] = ()
 
     @property
     def texts(self) -> list[str]:
         """The requirements, one canonical text each, in the file's order."""
         return [line.text for line in self.lines]
+
+    @property
+    def asked(self) -> list[str]:
+        """The whole file, written anew: options, and the requirements with their addresses."""
+        return [*self.origins.options, *(line.asked or line.text for line in self.lines)]
 
 
 def decode(content: bytes) -> str:
@@ -106,33 +138,63 @@ def decode(content: bytes) -> str:
     return text
 
 
-def parse(text: str) -> Requirements:
+def parse(text: str, allowed: Collection[str] = (), constraints: Sequence[str] = ()) -> Requirements:
     """Read the text of a requirements file.
+
+    Args:
+        text: the file's.
+        allowed: beginnings of the addresses that it may name.
+        constraints: what is given beside the file, see `Requirements`.
 
     Raises:
         RequirementsError: with the number of the line, the line and the reason.
     """
     lines: list[Line] = []
+    places: list[tuple[str, str]] = []
     hashes_required = False
     for number, content in _logical_lines(text):
         if content == _REQUIRE_HASHES:
             hashes_required = True
-            continue
-        lines.append(_parse_line(number, content))
-        if len(lines) > MAX_LINES:
+        elif allowed and (match := _PLACE.fullmatch(content)):
+            if reason := origins.why_not(match["url"], allowed):
+                raise _refusal(number, content, reason)
+            places.append((match["option"], match["url"]))
+        else:
+            lines.append(_parse_line(number, content, allowed))
+        if len(lines) > MAX_LINES or len(places) > MAX_PLACES:
             raise RequirementsError(
-                f"The file has more than {MAX_LINES:,} requirements.", hint="Split it into several layers."
+                f"The file has more than {MAX_LINES:,} requirements, or {MAX_PLACES} places to look.",
+                hint="Split it into several layers.",
             )
     if not lines:
         raise RequirementsError(
             "The requirements file names no package.",
             hint="Write one package a line, such as requests==2.32.3.",
         )
-    allowed: dict[str, frozenset[str]] = {}
+    by_digest: dict[str, frozenset[str]] = {}
     for line in lines:
         if line.sha256:
-            allowed[line.project] = allowed.get(line.project, frozenset()) | line.sha256
-    return Requirements(tuple(lines), hashes_required or bool(allowed), allowed)
+            by_digest[line.project] = by_digest.get(line.project, frozenset()) | line.sha256
+    return Requirements(
+        tuple(lines),
+        hashes_required or bool(by_digest),
+        by_digest,
+        _origins(places, lines),
+        tuple(_parse_constraint(constraint) for constraint in constraints),
+    )
+
+
+def _origins(places: Sequence[tuple[str, str]], lines: Sequence[Line]) -> Origins:
+    def of(*names: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(url for option, url in places if option in names))
+
+    index_urls = of("--index-url", "-i")
+    return Origins(
+        index_urls[-1] if index_urls else "",  # as with pip, the last one counts
+        of("--extra-index-url"),
+        of("--find-links", "-f"),
+        tuple(line.wheel for line in lines if line.wheel),
+    )
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -154,14 +216,14 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield start, content
 
 
-def _parse_line(number: int, content: str) -> Line:
+def _parse_line(number: int, content: str, allowed: Collection[str]) -> Line:
     if content.startswith("-"):
         raise _refusal(number, content, _why_not_option(content))
     text, options = content, ""
     if match := _OPTION_AT_END.search(content):
         text, options = content[: match.start()].rstrip(), match[1]
     if _LOCATION.match(text):
-        raise _refusal(number, content, "a package is taken from the package index, not from an address")
+        raise _refusal(number, content, _NO_ADDRESS)
     if _PATH.match(text):
         raise _refusal(
             number, content, "a path names a file of your machine; name the package and its version"
@@ -171,13 +233,71 @@ def _parse_line(number: int, content: str) -> Line:
     except InvalidRequirement as error:
         # packaging's message goes on with the line and a marker under it; the first line says what is wrong.
         raise _refusal(number, content, str(error).splitlines()[0].rstrip(".:")) from error
+    hashes = _parse_hashes(number, content, options)
     if requirement.url is not None:
-        raise _refusal(number, content, "a package is taken from the package index, not from an address")
+        return _parse_address(number, content, requirement, requirement.url, hashes, allowed)
     canonical = str(requirement)
     if not canonical.isprintable() or not _round_trips(requirement, canonical):
         raise _refusal(number, content, "it cannot be written down again without changing its meaning")
-    return Line(
-        number, canonical, canonicalize_name(requirement.name), _parse_hashes(number, content, options)
+    return Line(number, canonical, canonicalize_name(requirement.name), hashes)
+
+
+def _parse_address(
+    number: int,
+    content: str,
+    requirement: Requirement,
+    url: str,
+    hashes: frozenset[str],
+    allowed: Collection[str],
+) -> Line:
+    """Take `name @ https://…/name-1.0-py3-none-any.whl`: from an allowed place, and with its digest."""
+    if not allowed:
+        raise _refusal(number, content, _NO_ADDRESS)
+    place, _, fragment = url.partition("#")
+    if reason := origins.why_not(place, allowed):
+        raise _refusal(number, content, reason)
+    filename = unquote(place.rpartition("/")[2])
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename as error:
+        raise _refusal(number, content, "the address is not that of a wheel") from error
+    project = canonicalize_name(requirement.name)
+    if name != project:
+        raise _refusal(number, content, f"the address is that of a wheel of {name}")
+    in_fragment = _SHA256_FRAGMENT.fullmatch(fragment)
+    digests = {*hashes, *([in_fragment[1].lower()] if in_fragment else [])}
+    if len(digests) != 1 or (fragment and not in_fragment):
+        raise _refusal(number, content, "what an address names needs its #sha256=…, and only that")
+    wheel = LinkedWheel(project, filename, place, digests.pop())
+    requirement.url = None
+    requirement.specifier = SpecifierSet(f"=={version}")
+    canonical = str(requirement)
+    requirement.specifier, requirement.url = SpecifierSet(), f"{place}#sha256={wheel.sha256}"
+    asked = str(requirement)
+    if not canonical.isprintable() or not _round_trips(requirement, asked):
+        raise _refusal(number, content, "it cannot be written down again without changing its meaning")
+    return Line(number, canonical, project, hashes, wheel, asked)
+
+
+def _parse_constraint(text: str) -> str:
+    """Read a constraint: a requirement without extras, hashes and address, as pip has it."""
+    shown = json.dumps(_shown(text), ensure_ascii=False)
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        reason = str(error).splitlines()[0].rstrip(".:")
+    else:
+        canonical = str(requirement)
+        if requirement.url is not None or requirement.extras:
+            reason = "a constraint has neither extras nor an address"
+        elif canonical.isprintable() and _round_trips(requirement, canonical):
+            return canonical
+        else:
+            reason = "it cannot be written down again without changing its meaning"
+    raise RequirementsError(
+        f"The constraint {shown} cannot be taken: {reason}.",
+        hint="Write constraints such as urllib3<2 or numpy==2.2.6; python_version < '3.12'.",
+        details={"constraint": _shown(text), "reason": reason},
     )
 
 
@@ -217,9 +337,15 @@ def _why_not_option(content: str) -> str:
 
 
 def _refusal(number: int, content: str, reason: str) -> RequirementsError:
-    shown = content if len(content) <= 200 else content[:200] + "…"
+    shown = _shown(content)
     return RequirementsError(
         f"Line {number} of the requirements, {shown!r}: {reason}.",
         hint="Write lines such as requests[socks]>=2.32 or tomli==2.0.1; python_version < '3.11'.",
         details={"line": number, "text": shown, "reason": reason},
     )
+
+
+def _shown(text: str) -> str:
+    """Cut a text to what a message can hold, without the credentials that somebody may have put into it."""
+    text = _USERINFO.sub("***@", text)
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -16,6 +16,7 @@ from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import create_compatible_tags_selector
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from layer_builder import sources as source_list
 from layer_builder import uv
 from layer_builder.errors import (
     HashMismatchError,
@@ -26,13 +27,14 @@ from layer_builder.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence, Set
+    from collections.abc import Collection, Mapping, Sequence, Set
 
     from packaging.pylock import Package, PackageSdist
 
     from layer_builder.interpreter import Interpreter
     from layer_builder.requirements import Requirements
     from layer_builder.settings import Settings
+    from layer_builder.sources import Sources
     from layer_builder.target import Target
 
 _MAX_ROUNDS = 20
@@ -88,18 +90,23 @@ def resolve(
         ResolutionError: the requirements contradict each other, or name what does not exist.
         NoWheelError: a package has no wheel that the target loads.
         HashMismatchError: no file of a package has a hash that the requirements allow.
-        IndexUnreachableError: the index does not answer.
+        IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
+        AddressRefusedError: it leads where a build must not go.
         SdistNotBuildableError, SdistBuildError: a source that is allowed and needed cannot be built.
     """
     excluded: dict[str, set[str]] = {}
     sources: set[str] = set()
     builder: Interpreter | None = None
     for _ in range(_MAX_ROUNDS):
-        constraints = [
-            f"{name}!={version}" for name in sorted(excluded) for version in sorted(excluded[name])
-        ]
+        unfit = [f"{name}!={version}" for name in sorted(excluded) for version in sorted(excluded[name])]
         outcome = uv.compile_lock(
-            requirements.texts, constraints, target, settings, sources=sorted(sources), python=builder
+            requirements.texts,
+            [*requirements.constraints, *unfit],
+            target,
+            settings,
+            requirements.origins,
+            sources=sorted(sources),
+            python=builder,
         )
         if outcome.status != 0:
             from layer_builder import explain, sdist  # what only failures need is not imported before
@@ -115,16 +122,18 @@ def resolve(
             excluded.pop(without, None)
             continue
         wheels = fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target)
-        unfit = [package for package, fits in wheels if not fits and package.name not in sources]
-        if not unfit:
-            picks = [_pick(package, fits, requirements) for package, fits in wheels]
+        without_wheel = [package for package, fits in wheels if not fits and package.name not in sources]
+        if not without_wheel:
+            picks = [_pick(package, fits, requirements, outcome.addresses) for package, fits in wheels]
             if not picks:
                 raise RequirementsError(
                     f"No requirement applies to {target}: every line's marker says otherwise.",
                     hint="Check the markers after the semicolons.",
                 )
             return Resolution(tuple(sorted(picks, key=lambda pick: pick.name)), _warnings(outcome.stderr))
-        for name, versions in _versions_that_do_not_load(unfit, target, settings).items():
+        for name, versions in _versions_that_do_not_load(
+            without_wheel, target, source_list.of(settings, requirements.origins)
+        ).items():
             excluded.setdefault(name, set()).update(versions)
     raise ResolutionError(
         f"No set of versions that loads on {target} was found in {_MAX_ROUNDS} rounds.",
@@ -166,30 +175,32 @@ def lock_environment(target: Target) -> dict[str, str | Set[str]]:
 
 
 def _versions_that_do_not_load(
-    packages: Sequence[Package], target: Target, settings: Settings
+    packages: Sequence[Package], target: Target, sources: Sources
 ) -> dict[str, set[str]]:
     """List, by project, the versions uv would take although none of their wheels loads."""
     from concurrent.futures import ThreadPoolExecutor
 
     from layer_builder import index, web
 
-    index_url = settings.index_url or uv.default_index(settings)
     loads, seen_by_uv = frozenset(target.tags), frozenset(target.as_uv_sees_it.tags)
 
     def find(package: Package) -> tuple[str, set[str]]:
         versions = {str(package.version)}  # the one it took: so each round gets somewhere
-        if url := package.index or index_url:
-            wheels = index.wheels_of(package.name, url)
-            good = {wheel.version for wheel in wheels if wheel.tags & loads}
-            taken = {wheel.version for wheel in wheels if wheel.tags & seen_by_uv}
-            versions |= {str(version) for version in taken - good}
-        return package.name, versions
+        wheels = index.wheels_among(sources.files_of(package.name))
+        good = {wheel.version for wheel in wheels if wheel.tags & loads}
+        taken = {wheel.version for wheel in wheels if wheel.tags & seen_by_uv}
+        return package.name, versions | {str(version) for version in taken - good}
 
     with ThreadPoolExecutor(min(len(packages), web.CONNECTIONS)) as pool:
         return dict(pool.map(find, packages))
 
 
-def _pick(package: Package, wheels: list[PackageWheel], requirements: Requirements) -> Pick:
+def _pick(
+    package: Package,
+    wheels: list[PackageWheel],
+    requirements: Requirements,
+    addresses: Mapping[str, str],
+) -> Pick:
     """Take the best wheel, or the source, among those whose hash the requirements allow.
 
     As pip does it, one hash in the file means that every package must have one.
@@ -215,7 +226,8 @@ def _pick(package: Package, wheels: list[PackageWheel], requirements: Requiremen
                 details={"package": name, "version": version, "allowed": sorted(allowed)},
             )
         file = matching[0]
-    return Pick(name, version, file.filename, str(file.url), file.hashes["sha256"], file.size)
+    url = addresses.get(str(file.url), str(file.url))
+    return Pick(name, version, file.filename, url, file.hashes["sha256"], file.size)
 
 
 def _warnings(stderr: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from layer_builder import files, interpreter, uv
 from layer_builder.errors import SdistBuildError, SdistNotBuildableError
 from layer_builder.fetch import fetch_file, path_of
+from layer_builder.origins import Origins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from layer_builder.settings import Settings
     from layer_builder.target import Target
 
+_NOWHERE_ELSE = Origins()
 _SHOWN_LINES = 30
 _FAILED = re.compile(r"Failed to (?:download and )?build `?(?P<name>[A-Za-z0-9][\w.-]*)")
 _MACHINES = {"arm64": "aarch64", "amd64": "x86_64"}  # as other systems than Linux call them
@@ -64,7 +66,9 @@ def builder(project: str, target: Target) -> Interpreter:
     return found
 
 
-def as_wheels(picks: Sequence[Pick], target: Target, settings: Settings) -> list[Pick]:
+def as_wheels(
+    picks: Sequence[Pick], target: Target, settings: Settings, origins: Origins = _NOWHERE_ELSE
+) -> list[Pick]:
     """Put the wheels built of them in the place of sources; what was built once is taken from the cache.
 
     Raises:
@@ -72,7 +76,7 @@ def as_wheels(picks: Sequence[Pick], target: Target, settings: Settings) -> list
         SdistBuildError: a build fails, takes too long, or gives another package's wheel.
         IndexUnreachableError, HashMismatchError: see `fetch`.
     """
-    return [_as_wheel(pick, target, settings) if pick.is_sdist else pick for pick in picks]
+    return [_as_wheel(pick, target, settings, origins) if pick.is_sdist else pick for pick in picks]
 
 
 def failure(output: str) -> SdistBuildError | None:
@@ -92,7 +96,7 @@ def _failure(output: str, name: str) -> SdistBuildError:
     )
 
 
-def _as_wheel(pick: Pick, target: Target, settings: Settings) -> Pick:
+def _as_wheel(pick: Pick, target: Target, settings: Settings, origins: Origins) -> Pick:
     note = path_of(pick, settings).with_name(f"{target.runtime.name}-{target.architecture}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_bytes())
@@ -100,9 +104,9 @@ def _as_wheel(pick: Pick, target: Target, settings: Settings) -> Pick:
         if path_of(built, settings).exists():
             return built
     python = builder(pick.name, target)
-    source = fetch_file(pick, settings)
+    source = fetch_file(pick, settings, origins)
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
-        wheel = _build(pick, source, Path(folder), python, settings)
+        wheel = _build(pick, source, Path(folder), python, settings, origins)
         _check(pick, wheel, target)
         content = wheel.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -112,9 +116,11 @@ def _as_wheel(pick: Pick, target: Target, settings: Settings) -> Pick:
     return built
 
 
-def _build(pick: Pick, source: Path, folder: Path, python: Interpreter, settings: Settings) -> Path:
+def _build(
+    pick: Pick, source: Path, folder: Path, python: Interpreter, settings: Settings, origins: Origins
+) -> Path:
     try:
-        outcome = uv.build_wheel(source, folder, python, settings)
+        outcome = uv.build_wheel(source, folder, python, settings, origins)
     except subprocess.TimeoutExpired as error:
         raise SdistBuildError(
             f"The source of {pick.name} {pick.version} was not built within {uv.TIMEOUT} seconds.",

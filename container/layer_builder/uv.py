@@ -1,8 +1,9 @@
 """The uv command: finds a set of versions that satisfies requirements, for a target that need not be at hand.
 
 What goes in is written by us: requirements on standard input, an environment of our own making, no
-configuration files. What comes out is a lock file (pylock.toml, PEP 751) and, when there is none, uv's
-explanation.
+configuration files; and when there is anything to keep from it, or from code that it builds, an index on
+loopback (`relay`) in the place of the real ones. What comes out is a lock file (pylock.toml, PEP 751) and,
+when there is none, uv's explanation.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_builder import confinement
+from layer_builder import sources as source_list
 from layer_builder.errors import IndexUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from layer_builder.interpreter import Interpreter
+    from layer_builder.origins import Origins
+    from layer_builder.relay import Relay
     from layer_builder.settings import Settings
+    from layer_builder.sources import Sources
     from layer_builder.target import Target
 
 # What uv needs of the operator's environment to reach an index: certificates and proxies.
@@ -45,16 +51,25 @@ _PASSED_ON = (
 )
 # What the public index itself announces: its pages are good for ten minutes, its files never change.
 _FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
+_OURS = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
 TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of uv came to: the text of the lock (empty when it failed) and what it said."""
+    """What a run of uv came to.
+
+    Attributes:
+        status: uv's.
+        lock: its text; empty when it failed.
+        stderr: what it said.
+        addresses: where files are in truth, by the addresses that the lock has for them, if those differ.
+    """
 
     status: int
     lock: str
     stderr: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile_lock(
@@ -62,6 +77,7 @@ def compile_lock(
     constraints: Sequence[str],
     target: Target,
     settings: Settings,
+    origins: Origins,
     *,
     sources: Sequence[str] = (),
     python: Interpreter | None = None,
@@ -73,8 +89,13 @@ def compile_lock(
         constraints: versions that are ruled out.
         target: what to resolve for.
         settings: of the installation.
+        origins: what the requirements say of where packages come from.
         sources: projects that are taken as sources, and which uv may build to learn what they depend on.
         python: the interpreter that does that, of the target's version.
+
+    Raises:
+        IndexUnreachableError: it takes too long.
+        IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
     """
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
         output = Path(folder, "pylock.toml")  # uv insists on the name
@@ -83,19 +104,29 @@ def compile_lock(
             *(f"--no-binary={name}" for name in sources),
             *("--format", "pylock.toml", "--no-header", "--output-file", str(output)),
         ]
-        if configuration := _configuration(settings):
-            file = Path(folder, "uv.toml")
-            file.write_text(configuration, encoding="utf-8")
-            command += ["--config-file", str(file)]
         if constraints:
             file = Path(folder, "constraints.txt")
             file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
             command += ["--constraints", str(file)]
-        more = _build_environment(folder, python) if python else {}
+        places = source_list.of(settings, origins)
+        if python or not places.is_plain:
+            more = _build_environment(folder, python) if python else {}
+            with _in_time(), _relayed(places, folder) as (relay, environment):
+                done = _run(command, requirements, environment | more)
+            if relay.error and (done.returncode != 0 or relay.lacks_page):
+                raise relay.error
+            lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
+            return Outcome(done.returncode, lock, relay.without_address(done.stderr), relay.addresses)
+        configuration = _configuration(settings)
+        if configuration:
+            file = Path(folder, "uv.toml")
+            file.write_text(configuration, encoding="utf-8")
+            command += ["--config-file", str(file)]
+        environment = _environment(settings)
         with _in_time():
-            done = _run(command, requirements, settings, more)
+            done = _run(command, requirements, environment)
             if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
-                done = _run([*command, "--refresh"], requirements, settings, more)
+                done = _run([*command, "--refresh"], requirements, environment)
         lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
         return Outcome(done.returncode, lock, done.stderr)
 
@@ -104,9 +135,32 @@ def compile_lock(
 def default_index(settings: Settings) -> str | None:
     """Ask uv for the address of its default index, which pylock.toml leaves out and we name nowhere."""
     command = [_executable(), "pip", "compile", "-", "--python", sys.executable, "--offline"]
-    done = _run([*command, "--no-header", "--emit-index-url"], [], settings)
+    done = _run([*command, "--no-header", "--emit-index-url"], [], _environment(settings))
     match = re.search(r"^--(?:default-index|index-url) (\S+)$", done.stdout, re.MULTILINE)
     return match[1] if match else None
+
+
+@contextmanager
+def _relayed(places: Sources, folder: str) -> Iterator[tuple[Relay, dict[str, str]]]:
+    """Give uv a relay for its index, an environment in which that is all it knows, and a cache of its own.
+
+    Addresses of a relay are good for one run, so what is kept under them is, too.
+    """
+    from layer_builder.relay import Relay
+
+    with Relay(places) as relay:
+        yield (
+            relay,
+            {
+                **_OURS,
+                "UV_DEFAULT_INDEX": relay.url,
+                "UV_CACHE_DIR": str(Path(folder, "uv-cache")),
+                "UV_HTTP_RETRIES": "0",  # the relay is patient
+                "UV_HTTP_TIMEOUT": "300",
+                "NO_PROXY": "127.0.0.1",
+                "HOME": folder,
+            },
+        )
 
 
 def _configuration(settings: Settings) -> str:
@@ -121,6 +175,7 @@ def _configuration(settings: Settings) -> str:
 
 def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
     """Give what builds of sources need on top: compilers on the PATH, a HOME of their own, a fixed date."""
+    confinement.hide()
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": home,
@@ -132,21 +187,27 @@ def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
     }
 
 
-def build_wheel(file: Path, folder: Path, python: Interpreter, settings: Settings) -> Outcome:
+def build_wheel(
+    file: Path, folder: Path, python: Interpreter, settings: Settings, origins: Origins
+) -> Outcome:
     """Build a source distribution to a wheel in `folder`/out, isolated, with `folder` as its HOME.
 
-    What the build needs comes from the index too, as wheels only.
+    What the build needs comes from the indexes too, as wheels only.
 
     Raises:
         subprocess.TimeoutExpired: it takes more than `TIMEOUT` seconds; nothing of it runs on.
+        IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
     """
     command = [
         *(_executable(), "build", "--wheel", "--no-build"),  # of others
         *("--python", str(python.path), "--out-dir", str(folder / "out")),
         *("--color", "never", "--no-progress", str(file)),
     ]
-    done = _run(command, (), settings, _build_environment(str(folder), python))
-    return Outcome(done.returncode, "", f"{done.stdout}{done.stderr}")
+    with _relayed(source_list.of(settings, origins), str(folder)) as (relay, environment):
+        done = _run(command, (), environment | _build_environment(str(folder), python))
+    if relay.error and done.returncode != 0:
+        raise relay.error
+    return Outcome(done.returncode, "", relay.without_address(f"{done.stdout}{done.stderr}"))
 
 
 def _command(target: Target, python: Interpreter | None) -> list[str]:
@@ -163,19 +224,18 @@ def _command(target: Target, python: Interpreter | None) -> list[str]:
     ]
 
 
-def _run(
-    command: list[str], lines: Sequence[str], settings: Settings, more: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def _environment(settings: Settings) -> dict[str, str]:
+    """Give what uv needs to ask an index by itself."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= {
-        "UV_NO_CONFIG": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_CACHE_DIR": str(settings.cache / "uv"),
-        "HOME": str(settings.cache),
-    }
+    environment |= {**_OURS, "UV_CACHE_DIR": str(settings.cache / "uv"), "HOME": str(settings.cache)}
     if settings.index_url:
         environment["UV_DEFAULT_INDEX"] = settings.index_url
-    environment |= more or {}
+    return environment
+
+
+def _run(
+    command: list[str], lines: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     return _communicate(command, "".join(f"{line}\n" for line in lines), environment)
 
 
@@ -191,7 +251,7 @@ def _in_time() -> Iterator[None]:
 
 
 def _communicate(
-    command: list[str], text: str, environment: dict[str, str]
+    command: list[str], text: str, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a session of its own, so that what it started ends with it, whatever happens."""
     with subprocess.Popen(

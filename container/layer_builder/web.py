@@ -1,88 +1,191 @@
-"""HTTP to package indexes: one pool, patient with what passes, plain about what does not."""
+"""HTTP to package indexes: one pool, patient with what passes, plain about what does not.
+
+An index's answer may lead anywhere, by a redirect or a link. So each step of the way is looked at: a name is
+resolved once, and only addresses that may be reached are connected to; credentials go to the origin that they
+are for and to no other.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import ssl
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from layer_builder import __version__
-from layer_builder.errors import IndexUnreachableError
+from layer_builder.access import addresses_of, kind_of
+from layer_builder.errors import (
+    AddressRefusedError,
+    BuildError,
+    DownloadTooLargeError,
+    IndexDeniedError,
+    IndexUnreachableError,
+)
+from layer_builder.origins import PORTS, origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import urllib3
+
+    from layer_builder.access import Access
 
 CONNECTIONS = 16
 _CHUNK = 1 << 18
 _RETRIES = 4
+_REDIRECTS = 5
+_LONGEST_WAIT = 30  # seconds between two tries, whatever a server asks for
 _ONE_AT_A_TIME = threading.Lock()
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
+_DENIED = (401, 403, 407)
+_MOVED = (301, 302, 303, 307, 308)
+
+# Slower than this, after so long, is no download but a line held open.
+_GRACE = 60  # seconds
+_SLOWEST = 4096  # bytes per second, on average
 
 
 class Response:
-    """An answer of 200, its body not yet read."""
+    """An answer, its body not yet read."""
 
     def __init__(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
         self._url = url
         self._response = response
+        self.url = url
+        self.status = response.status
+        self.headers = response.headers
         self.content_type = response.headers.get("Content-Type", "")
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, limit: int) -> Iterator[bytes]:
         """Read the body piece by piece.
 
         Raises:
-            IndexUnreachableError: it breaks off.
+            DownloadTooLargeError: it has, or announces, more than `limit` bytes.
+            IndexUnreachableError: it breaks off, or comes so slowly that it would never end.
         """
         import urllib3
 
+        length = self.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise _too_large(self._url, limit)
+        begun, received = time.monotonic(), 0
         try:
-            yield from self._response.stream(_CHUNK)
+            # What has come, however little: waiting for a full piece would outwait any limit.
+            while chunk := self._response.read1(_CHUNK):
+                received += len(chunk)
+                if received > limit:
+                    raise _too_large(self._url, limit)
+                yield chunk
+                seconds = time.monotonic() - begun
+                if seconds > _GRACE and received < seconds * _SLOWEST:
+                    raise _unreachable(self._url, f"it sent {received:,} bytes in {seconds:.0f} seconds")
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self._url, _cause(error), broken=True) from error
 
     def read(self, limit: int) -> bytes:
         """Read the whole body, of at most `limit` bytes."""
-        content = bytearray()
-        for chunk in self.chunks():
-            content += chunk
-            if len(content) > limit:
-                raise _unreachable(self._url, f"the answer has more than {limit:,} bytes")
-        return bytes(content)
+        return b"".join(self.chunks(limit))
 
 
 @contextmanager
-def get(url: str, *, accept: str = "*/*", encodings: str = "identity") -> Iterator[Response]:
-    """Ask for a URL, again after a while if the server is busy or the line breaks.
+def ask(
+    url: str,
+    access: Access,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    accept: str = "*/*",
+    encodings: str = "identity",
+) -> Iterator[Response]:
+    """Ask for a URL, again after a while if the server is busy or the line breaks; take any answer.
 
     Raises:
-        IndexUnreachableError: nobody answers, or the answer is an error.
+        IndexUnreachableError: nobody answers.
+        AddressRefusedError: the URL, or what it redirects to, is not to be reached.
     """
-    import urllib3
-
+    sent = {"Accept": accept, "Accept-Encoding": encodings, **(headers or {})}
+    response = _follow(method, url, access, sent)
     try:
-        response = _pool_for(url).request(
-            "GET", url, headers={"Accept": accept, "Accept-Encoding": encodings}, preload_content=False
-        )
-    except urllib3.exceptions.HTTPError as error:
-        raise _unreachable(url, _cause(error)) from error
-    try:
-        if response.status != 200:
-            raise _unreachable(url, f"it answered {response.status} {response.reason or ''}".rstrip())
         yield Response(url, response)
     finally:
         response.close()
         response.release_conn()
 
 
+@contextmanager
+def get(url: str, access: Access, *, accept: str = "*/*", encodings: str = "identity") -> Iterator[Response]:
+    """Ask for a URL as `ask` does; only 200 is an answer.
+
+    Raises:
+        IndexDeniedError: credentials are missing or wrong.
+        IndexUnreachableError, AddressRefusedError: as `ask`, or the answer is another error.
+    """
+    with ask(url, access, accept=accept, encodings=encodings) as response:
+        if error := failure(response):
+            raise error
+        yield response
+
+
+def failure(response: Response) -> BuildError | None:
+    """Make an error of an answer that is not what was asked for."""
+    host = urlsplit(response.url).hostname or response.url
+    if response.status in _DENIED:
+        return IndexDeniedError(
+            f"The package index at {host} refuses: it answered {response.status}.",
+            hint="Give the installation the index's credentials, or the right ones: see docs/deploy.md.",
+            details={"host": host, "status": response.status},
+        )
+    return None if response.status == 200 else _unreachable(response.url, f"it answered {response.status}")
+
+
+def _follow(method: str, url: str, access: Access, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    import urllib3
+
+    for _ in range(_REDIRECTS + 1):
+        _check(url, access)
+        login = access.logins.get(origin_of(url))
+        sent = {**headers, "Authorization": login.header} if login else dict(headers)
+        try:
+            response = _pool_for(url, access).request(
+                method, url, headers=sent, preload_content=False, redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(url, _cause(error)) from error
+        where = response.headers.get("Location")
+        if response.status not in _MOVED or not where:
+            return response
+        response.close()
+        response.release_conn()
+        before, url = url, urljoin(url, where)
+        if before.lower().startswith("https:") and not url.lower().startswith("https:"):
+            raise _refused(url, "it leaves HTTPS")
+    raise _unreachable(url, f"it redirects more than {_REDIRECTS} times")
+
+
+def _check(url: str, access: Access) -> None:
+    """Look at a URL itself; where its name leads is looked at when it is connected to."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise _refused(url, "it is no address") from error
+    if parts.scheme not in PORTS or not host:
+        raise _refused(url, "it is no address on the web")
+    with suppress(ValueError):
+        ipaddress.ip_address(host.partition("%")[0])
+        if not access.permits(host):
+            raise _refused(url, f"it is in {kind_of(host)}")
+
+
 @cache
-def _pool(proxy: str | None) -> urllib3.PoolManager:
+def _pool(proxy: str | None, access: Access) -> urllib3.PoolManager:
     # Imported late here and above: with every wheel in the cache nothing is fetched, and the import is not
     # cheap.
     import urllib3
@@ -91,20 +194,70 @@ def _pool(proxy: str | None) -> urllib3.PoolManager:
         "maxsize": CONNECTIONS,
         "timeout": urllib3.Timeout(connect=10, read=60),
         "retries": urllib3.Retry(
-            _RETRIES, redirect=5, backoff_factor=0.5, status_forcelist=_BUSY, raise_on_status=False
+            _RETRIES,
+            redirect=False,
+            backoff_factor=0.5,
+            backoff_jitter=0.5,
+            backoff_max=_LONGEST_WAIT,
+            retry_after_max=_LONGEST_WAIT,
+            status_forcelist=_BUSY,
+            raise_on_status=False,
         ),
         "headers": {"User-Agent": f"layer-builder/{__version__}"},
         "ssl_context": ssl.create_default_context(
             cafile=os.environ.get("SSL_CERT_FILE") or None, capath=os.environ.get("SSL_CERT_DIR") or None
         ),
     }
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    if proxy:  # it resolves names itself, in its own network
+        return urllib3.ProxyManager(proxy, **options)
+    manager = urllib3.PoolManager(**options)
+    manager.pool_classes_by_scheme = _guarded(access)
+    return manager
 
 
-def _pool_for(url: str) -> urllib3.PoolManager:
+def _guarded(access: Access) -> dict[str, Any]:
+    """Make urllib3's pools with connections that look at the address before they connect to it."""
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+    class Guard(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            name, last = self._dns_host, None
+            try:
+                found = addresses_of(name.strip("[]"), self.port)
+            except socket.gaierror as error:
+                raise NameResolutionError(self.host, self, error) from error
+            permitted = [address for address in found if access.permits(address)]
+            if not permitted:
+                raise _refused(f"http://{name}", f"it is in {kind_of(found[0])}")
+            try:  # by number, so that nobody can answer differently the second time
+                for address in permitted:
+                    self._dns_host = address
+                    try:
+                        return super()._new_conn()
+                    except (NewConnectionError, ConnectTimeoutError) as error:
+                        last = error
+            finally:
+                self._dns_host = name
+            raise last or NewConnectionError(self, "no address")
+
+    class SecureGuard(Guard, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Guard
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureGuard
+
+    return {"http": Pool, "https": SecurePool}
+
+
+def _pool_for(url: str, access: Access) -> urllib3.PoolManager:
     parts = urlsplit(url)
     with _ONE_AT_A_TIME:  # threads that start together are to share one pool
-        return _pool(None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme))
+        return _pool(None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme), access)
 
 
 def _cause(error: BaseException) -> str:
@@ -120,4 +273,24 @@ def _unreachable(url: str, cause: str, *, broken: bool = False) -> IndexUnreacha
         f"The package index at {host} could not be read: {cause}.",
         hint="Try again; if it stays so, check the network and the index.",
         details={"host": host, "cause": cause, "broken": broken},
+    )
+
+
+def _refused(url: str, reason: str) -> AddressRefusedError:
+    shown = url.partition("?")[0].partition("#")[0]
+    scheme, mark, rest = shown.partition("://")
+    place = f"{scheme}{mark}{rest.rpartition('@')[2].partition('/')[0]}"[:200]
+    return AddressRefusedError(
+        f"The package index leads to {place!r}, which is not followed: {reason}.",
+        hint="If it belongs to your index, the installation has to allow it: see docs/deploy.md.",
+        details={"address": place, "reason": reason},
+    )
+
+
+def _too_large(url: str, limit: int) -> DownloadTooLargeError:
+    name = urlsplit(url).path.rpartition("/")[2] or urlsplit(url).hostname or url
+    return DownloadTooLargeError(
+        f"{name[:200]} has more than {limit:,} bytes, the most that it may have.",
+        hint="Take another version; if it stays so, something is wrong with the index.",
+        details={"limit": limit},
     )
