@@ -110,6 +110,10 @@ class Index:
         requested: the paths that were asked for.
         tamper: what to do with a file's bytes before they are sent.
         before: called with each path before it is answered.
+        moved: where a path redirects to.
+        size: what a page announces of a file's length.
+        login: user and password that it wants, as `user:password`.
+        seen: the Authorization header of each request.
     """
 
     folder: Path
@@ -119,6 +123,10 @@ class Index:
     before: Callable[[str], None] = lambda _: None
     status: Callable[[str], int] = lambda _: 200
     truncate: Callable[[str], bool] = lambda _: False
+    moved: Callable[[str], str] = lambda _: ""
+    size: Callable[[str], int | None] = lambda _: None
+    login: str = ""
+    seen: list[str | None] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         index = self
@@ -131,7 +139,18 @@ class Index:
                 path = unquote(self.path)
                 if self.command == "GET":
                     index.requested.append(path)
+                index.seen.append(self.headers.get("Authorization"))
                 index.before(path)
+                wanted = "Basic " + base64.b64encode(index.login.encode()).decode()
+                if index.login and index.seen[-1] != wanted:
+                    self.send_error(401, explain=str(index.seen[-1]))
+                    return
+                if where := index.moved(path):
+                    self.send_response(302)
+                    self.send_header("Location", where)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 status = index.status(path)
                 kind, body = index.answer(path) if status == 200 else ("text/plain", b"no")
                 if body is None:
@@ -171,6 +190,12 @@ class Index:
         if path.startswith("/files/"):
             file = self.folder / path.removeprefix("/files/")
             return "application/zip", self.tamper(file.name, file.read_bytes()) if file.is_file() else None
+        if path == "/links/":
+            links = "".join(
+                f'<a href="/files/{file.name}#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}">x</a>'
+                for file in self.folder.iterdir()
+            )
+            return "text/html", f"<html>{links}</html>".encode()
         project = path.removeprefix("/simple/").strip("/")
         files = [
             f
@@ -187,7 +212,13 @@ class Index:
             "meta": {"api-version": "1.0"},
             "name": project,
             "files": [
-                {"filename": n, "url": f"/files/{n}", "hashes": {"sha256": d}} for n, d in digests.items()
+                {
+                    "filename": n,
+                    "url": f"/files/{n}",
+                    "hashes": {"sha256": d},
+                    **({"size": size} if (size := self.size(n)) is not None else {}),
+                }
+                for n, d in digests.items()
             ],
         }
         return "application/vnd.pypi.simple.v1+json", json.dumps(document).encode()
