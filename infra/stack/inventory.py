@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # How template.yaml's description begins: a stack of that name may be somebody else's.
-_OURS = "Layerdrop"
-_CLAIMS = "claims/"
+OURS = "Layerdrop"
+CLAIMS = "claims/"
+# Its resources, by their names in the template.
+BUCKET, STATE_MACHINE = "Bucket", "BuildLayers"
+QUEUES = ("UnansweredUploads", "UnansweredBuilds")
 # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference-sam-deploy.html
 _SAM_STACK = "aws-sam-cli-managed-default"
 _ENDED = "DELETE_COMPLETE"
@@ -79,7 +82,7 @@ def find(session: boto3.Session, name: str) -> dict[str, Any]:
         raise NoStackError(f"There is no stack {name} in {client.meta.region_name} of account {account}.")
     if stack["StackStatus"] == "REVIEW_IN_PROGRESS":
         raise NeverDeployedError(f"The stack {name} was never deployed: its change set was not executed.")
-    if not stack.get("Description", "").startswith(_OURS):
+    if not stack.get("Description", "").startswith(OURS):
         raise NoStackError(f"The stack {name} is there, but it is not one of Layerdrop's.")
     return stack
 
@@ -104,7 +107,7 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
         for resource in page["StackResourceSummaries"]
         if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != _ENDED
     }
-    bucket = made.get("Bucket")
+    bucket = made.get(BUCKET)
     _, _, _, region, account, _ = stack["StackId"].split(":", 5)
     return Inventory(
         name=config.name,
@@ -114,11 +117,8 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
         protected=stack.get("EnableTerminationProtection", False),
         bucket=bucket,
         layers=_if_there(_layers, session, bucket) or (),
-        running=_if_there(_running, session, made.get("BuildLayers")) or 0,
-        unanswered=sum(
-            _if_there(_waiting, session, made.get(queue)) or 0
-            for queue in ("UnansweredUploads", "UnansweredBuilds")
-        ),
+        running=_if_there(_running, session, made.get(STATE_MACHINE)) or 0,
+        unanswered=sum(_if_there(_waiting, session, made.get(queue)) or 0 for queue in QUEUES),
         uploads=_uploads(client, config.s3_prefix),
     )
 
@@ -147,7 +147,7 @@ def _if_there(
 def _layers(session: boto3.Session, bucket: str) -> tuple[str, ...]:
     # Each layer's name is claimed in the bucket before it is built. The pointers in Parameter Store would not
     # do: they are those of all stacks in the account.
-    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_CLAIMS)
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=CLAIMS)
     return tuple(sorted(PurePosixPath(o["Key"]).stem for page in pages for o in page.get("Contents", ())))
 
 

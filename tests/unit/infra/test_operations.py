@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
+from stack import inventory
 
+from layerdrop import claims
 from local.translate import translate
 from tests.unit.infra.templates import IMAGE, ROOT, translated
 
@@ -255,6 +257,12 @@ def test_jobs_have_the_tags_of_their_definition(resources: dict[str, Any]) -> No
     for resource in resources.values():
         if resource["Type"] == "AWS::Batch::JobDefinition":
             assert resource["Properties"]["PropagateTags"] is True
+
+
+def test_make_delete_knows_the_stack_by_the_template_s_words(resources: dict[str, Any]) -> None:
+    assert SOURCE["Description"].startswith(inventory.OURS)
+    assert {inventory.BUCKET, inventory.STATE_MACHINE, *inventory.QUEUES} <= set(resources)
+    assert inventory.CLAIMS == claims.PREFIX
 
 
 def test_what_cannot_be_made_again_outlives_the_stack(resources: dict[str, Any]) -> None:
