@@ -19,6 +19,8 @@ from local.settings import BUCKET, REGION, TEMPLATE
 from local.watch import Upload, Watcher
 
 LOOK_SECONDS: Final = 0.5
+LOOK_SHARE: Final = 10
+"""How many times longer than a look the pause after it is, at least."""
 
 
 def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
@@ -72,6 +74,7 @@ def answers(clients: Clients, state_machine: str) -> Iterator[Text]:
     """Return a line for each upload once it is answered, for ever."""
     watcher = Watcher(clients, state_machine)
     while True:
+        began = time.monotonic()
         for upload, seconds in watcher.newly_ended():
             manifest = watcher.manifest(upload)
             when = (f"{time.strftime('%H:%M:%S')}  ", "dim")
@@ -84,7 +87,8 @@ def answers(clients: Clients, state_machine: str) -> Iterator[Text]:
                 error = manifest["error"]
                 told = f"{label(upload)}: {error['code']}: {error['message']}"
                 yield Text.assemble(when, ("✗ ", "bold red"), told)
-        time.sleep(LOOK_SECONDS)
+        # Looking at a thousand builds is work that would slow them down.
+        time.sleep(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
 
 
 def _shown(path: Path) -> str:

@@ -106,7 +106,7 @@ class Watcher:
 
     def _look(self) -> list[Any]:
         paginator = self._clients.stepfunctions.get_paginator("list_executions")
-        pages = paginator.paginate(stateMachineArn=self._state_machine)
+        pages = paginator.paginate(stateMachineArn=self._state_machine, PaginationConfig={"PageSize": 1000})
         executions = [execution for page in pages for execution in page["executions"]]
         for execution in executions:
             arn = execution["executionArn"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.asl.component.common.path import result_path
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.credentials import StateCredentials
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
@@ -23,7 +25,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceBatch,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
-from moto.stepfunctions.parser.asl.utils import boto_client
+from moto.stepfunctions.parser.asl.utils import boto_client, json_path
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
@@ -49,6 +51,9 @@ class StepFunctionsService:
         """Replace what moto does in tasks and at the start of an execution."""
         put, batch = replacements.put, StateTaskServiceBatch
         put(default_user_config, "stepfunctions", {"execute_state_machine": True})
+        # moto reads each path anew each time, which takes longer than all else that a state does.
+        for module in (json_path, result_path):
+            put(module, "parse", cache(module.parse))
         # moto makes a boto3 client a task, out of the developer's own profile; slow, and not thread-safe.
         put(boto_client, "boto3", _SharedClients(self._clients))
         # And makes calls in nobody's name; AWS makes them in that of the state machine's role.
