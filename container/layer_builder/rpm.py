@@ -7,6 +7,7 @@ Nothing is installed, and no script of a package runs.
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import subprocess
 import tarfile
@@ -67,6 +68,7 @@ class Rpm:
         question = "".join(f"%{{{tag}}}\\n" for tag in _TAGS)
         done = subprocess.run(
             ["rpm", "-qp", "--nosignature", "--nodigest", "--queryformat", question, str(file)],
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -124,7 +126,11 @@ def unpack(rpm: Rpm, machine: str, store: Path) -> tuple[SharedLibrary, ...]:
     with rpm.file.open("rb") as package, tempfile.TemporaryFile() as complaints:
         # It also reads names of files, but leaves its output beside them then.
         process = subprocess.Popen(
-            ["rpm2archive", "-"], stdin=package, stdout=subprocess.PIPE, stderr=complaints
+            ["rpm2archive", "-"],
+            env=_environment(),
+            stdin=package,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
         )
         try:
             with process, tarfile.open(fileobj=process.stdout, mode="r|*") as archive:
@@ -192,6 +198,11 @@ def _named(library: SharedLibrary, links: dict[str, str]) -> SharedLibrary:
         if end == library.place:
             names.add(posixpath.basename(link))
     return replace(library, names=frozenset(names))
+
+
+def _environment() -> dict[str, str]:
+    """Keep rpm's programs to the system's own libraries and to one language."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 def _broken(file: Path, reason: str) -> PackageBrokenError:

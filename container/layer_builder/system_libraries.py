@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from layer_builder.settings import Settings
     from layer_builder.target import Target
 
-# What may be asked of a package manager. A file can claim to need anything: options, patterns, paths.
+# What may be asked of a package manager, and become a path: files can claim to need options, or patterns.
 _SONAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
 # How RPM names what a 64-bit library provides (rpm's elfdeps).
 _CAPABILITY = "{}()(64bit)"
@@ -213,7 +213,9 @@ class _Shelf:
         for file in self._manager.download(wanted, self._folder):
             if file not in self._unpacked:
                 package = Rpm.read(file)
-                self._unpacked[file] = package, rpm.unpack(package, self._manager.machine, self._store)
+                found = rpm.unpack(package, self._manager.machine, self._store)
+                fitting = tuple(one for one in found if _SONAME.fullmatch(one.soname))
+                self._unpacked[file] = package, fitting
 
 
 def _not_there(need: MissingLibrary, layer: NativeFiles) -> NotInRepositoryError:

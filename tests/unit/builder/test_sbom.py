@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from layer_builder import sbom
-from layer_builder.report import Layer, Package, Report, Zip
+from layer_builder.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
 
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
 from cyclonedx.model.bom import Bom
@@ -76,3 +76,20 @@ def test_the_same_layer_has_the_same_bill_and_another_one_another_number() -> No
     assert sbom.document(LAYER, report(two, one)) == first
     other = json.loads(sbom.document(replace(LAYER, digest="1" * 64), report(one, two)))
     assert other["serialNumber"] != json.loads(first)["serialNumber"]
+
+
+def test_system_packages_are_components_with_their_files() -> None:
+    files = (SystemFile("lib/libodbc.so.2", "2" * 64, 7), SystemFile("lib/libodbcinst.so.2", "3" * 64, 9))
+    version = "1:2.3.9-6.amzn2023.0.3"
+    system = SystemPackage(
+        "unixODBC", version, "aarch64", "GPLv2+ and LGPLv2+", "unixODBC-2.3.9-6.src.rpm", files
+    )
+    whole = replace(report(package("pyodbc")), system_packages=[system])
+    bom = Bom.from_json(checked(sbom.document(LAYER, whole)))  # type: ignore[attr-defined]
+    [found] = [one for one in bom.components if one.name == "unixODBC"]
+    assert found.purl.to_string() == (
+        "pkg:rpm/amzn/unixODBC@2.3.9-6.amzn2023.0.3?arch=aarch64&epoch=1&upstream=unixODBC-2.3.9-6.src.rpm"
+    )
+    assert {file.name: file.hashes[0].content for file in found.components} == {
+        file.path: file.sha256 for file in files
+    }
