@@ -34,6 +34,8 @@ _READERS = ("rpm", "rpm2archive")
 _REPOSITORIES = "Amazon Linux 2023"
 # Nothing else of the environment: credentials are nobody's business, and LD_LIBRARY_PATH is for others.
 _PASSED_ON = re.compile(r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|PATH", re.IGNORECASE)
+# microdnf goes on without a repository that it cannot read, and what is only there is then nowhere.
+_SKIPPED = re.compile(r"Skipping refresh of (?P<reason>.+)")
 _NOTHING = re.compile(r"No packages? |No match for|Unable to find a match|Failed to resolve")
 
 
@@ -147,13 +149,14 @@ class PackageManager:
     def _check(self, done: subprocess.CompletedProcess[str]) -> None:
         """Tell a package that is not there, which is an answer, from a question that was not answered."""
         said = f"{done.stdout}\n{done.stderr}"
-        if done.returncode == 0 or _NOTHING.search(said):
+        skipped = _SKIPPED.search(said)
+        if not skipped and (done.returncode == 0 or _NOTHING.search(said)):
             return
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         error = next((line for line in reversed(lines) if line.lower().startswith("error")), "")
         reason = error.partition(":")[2].strip() or (lines[-1] if lines else f"status {done.returncode}")
         raise RepositoryError(
-            f"A package could not be had: {reason.rstrip('.')}.",
+            f"A system package could not be had: {(skipped['reason'] if skipped else reason).rstrip('.')}.",
             hint="Try again; if it stays so, check the network's way to the package repositories.",
             details={"output": "\n".join(lines[-20:])},
         )

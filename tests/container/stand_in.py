@@ -1,9 +1,10 @@
 """A base image out of Debian packages, for a machine that cannot fetch Amazon Linux's.
 
-It has what the real one has that the Dockerfile uses: bash as sh, the coreutils, and a dnf. That one does
-what is asked of the real one, which is microdnf, and refuses everything else, so that the Dockerfile cannot
-come to rely on more. The interpreters are Debian's of several releases; one that Debian never had comes from
-this machine, or else is an empty package.
+It has what the real one has that the Dockerfile and the builder use: bash as sh, the coreutils, rpm, and a
+dnf. That one does what is asked of the real one, which is microdnf, and refuses everything else, so that
+nothing can come to rely on more. Its repository is the folder /repository, if something mounts one there. The
+interpreters are Debian's of several releases; one that Debian never had comes from this machine, or else is
+an empty package.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from tests.container.engine import Engine
 
 SUITE = "trixie"
-_BASE = ("bash", "coreutils", "grep", "sed", "tar", "base-files", "base-passwd", "libstdc++6", "zlib1g")
+_BASE = (
+    *("bash", "coreutils", "grep", "sed", "tar", "base-files", "base-passwd", "libstdc++6", "zlib1g"),
+    *("rpm", "rpm2cpio"),
+)
+RELEASE = "2023.0.20230101"
 _PYTHONS = {"3.11": "bookworm", "3.12": "", "3.13": SUITE, "3.14": "forky"}
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 _PACKAGES = "usr/lib/stand-in"
@@ -35,6 +40,8 @@ CHANGES = (f"ENV SSL_CERT_FILE=/{_CERTIFICATES} PIP_CERT=/{_CERTIFICATES}",)
 _DNF = f"""\
 #!/bin/bash
 set -eu
+cache=
+case ${{1:-}} in --setopt=cachedir=*) cache=${{1#*cachedir=}}; shift ;; esac
 command=${{1:-}}; shift
 names=()
 for argument; do
@@ -52,8 +59,26 @@ case "$command ${{names[*]}}" in
       /{_PACKAGES}/tar -C / -xf "/{_PACKAGES}/$name.tar"
       rm "/{_PACKAGES}/$name.tar"
     done ;;
+  "download "*)
+    mkdir -p "${{cache:?where nobody can write}}"
+    for name in "${{names[@]}}"; do
+      # As microdnf does: what there is of it, into the working folder; all is well when there is none.
+      while read -r provided file; do
+        if [ "$provided" = "$name" ]; then cp "/repository/$file" .; fi
+      done </repository/provides
+    done ;;
   *) echo "error: Unknown command: $command" >&2; exit 1 ;;
 esac
+"""
+
+# Debian's rpm knows no package of the distribution's release.
+_RPM = f"""\
+#!/bin/bash
+if [ "$*" = "--query --queryformat %{{VERSION}} system-release" ]; then
+  printf '%s' {RELEASE}
+else
+  exec /{_PACKAGES}/rpm "$@"
+fi
 """
 
 
@@ -110,9 +135,11 @@ def _settle(root: Path) -> None:
     (root / "usr/bin/tar").rename(root / _PACKAGES / "tar")
     for path in (root / "usr/share/doc", root / "usr/share/locale", root / "usr/share/man"):
         shutil.rmtree(path, ignore_errors=True)
-    dnf = root / "usr/bin/dnf"
-    dnf.write_text(_DNF)
-    dnf.chmod(0o755)
+    (root / "usr/bin/rpm").rename(root / _PACKAGES / "rpm")
+    for name, text in (("dnf", _DNF), ("rpm", _RPM)):
+        program = root / "usr/bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
 
 
 def _add_python(minor: str, root: Path, base: list[str], scratch: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.container import stand_in
 from tests.container.conftest import ROOT, STRICT
+from tests.native import repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +167,43 @@ def test_a_source_is_built_where_that_is_allowed(image: Image, tmp_path: Path) -
     (package,) = report(tmp_path)["packages"]
     assert package["wheel"].startswith("docopt-0.6.2-")
     assert report(tmp_path)["checks"]["imports"]["modules"] == ["docopt"]
+
+
+@pytest.mark.skipif(ARCHITECTURE != "x86_64", reason="the packages are made for x86_64")
+def test_system_libraries_come_out_of_packages(image: Image, tmp_path: Path) -> None:
+    """As nobody, on a read-only root: the packages are real, and so is what reads them."""
+    if absent := repository.missing_programs():
+        pytest.skip(f"there is no {', no '.join(absent)} on this machine")
+    packages = repository.make(ROOT / ".cache/native", "x86_64")
+    mounted = tmp_path / "repository"
+    shutil.copytree(packages, mounted)
+    (mounted / "provides").write_text(
+        "".join(
+            f"{provided.split()[0]} {file.name}\n"
+            for file in sorted(packages.glob("*.rpm"))
+            for provided in subprocess.run(
+                ["rpm", "-qp", "--provides", file], check=True, capture_output=True, text=True
+            ).stdout.splitlines()
+        )
+    )
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    done = image.build(
+        "-r", "pyodbc==5.3.0", "--system-libraries", "auto", "--architecture", "x86_64",
+        "--output", "/tmp/out/", "--report", "/tmp/report.json",
+        scratch=scratch, options=(*STRICT, f"--volume={mounted}:/repository:ro"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    taken = {file["path"] for package in report(scratch)["system_packages"] for file in package["files"]}
+    assert taken == {"lib/libodbc.so.2", "lib/libltdl.so.7"}
+    if "3.13" not in stand_in.missing(image.engine, image.name):
+        assert report(scratch)["checks"]["imports"]["status"] == "passed"
+    assert {path.name for path in scratch.iterdir()} == {"out", "report.json", "pylock.toml", "sbom.cdx.json"}
+
+
+def test_the_release_is_said_where_every_package_manager_reads_it(image: Image) -> None:
+    said = image.python("print(open('/etc/dnf/vars/releasever').read())")
+    assert said.stdout.strip() == stand_in.RELEASE
 
 
 def test_other_architecture_is_proved_but_not_imported(image: Image, tmp_path: Path) -> None:

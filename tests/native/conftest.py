@@ -45,7 +45,8 @@ done
 """
 _DNF = f'{_HEAD}real "$@"\n'
 # It takes what there is of what it is asked for, and ends well even if that is nothing: see the sources of
-# microdnf 3.8, dnf/plugins/download/dnf-command-download.c.
+# microdnf 3.8, dnf/plugins/download/dnf-command-download.c. libdnf, below it, passes over a repository that
+# it cannot read.
 _MICRODNF = (
     _HEAD
     + """\
@@ -55,7 +56,7 @@ for argument; do
         -* | download) ;;
         *) said=$(real $options download "$argument" 2>&1) || case $said in
                *"No package"*) ;;
-               *) printf '%s\\n' "$said" >&2; exit 1 ;;
+               *) echo "(process:1): libdnf-WARNING **: Skipping refresh of test: $said" >&2 ;;
            esac ;;
     esac
 done

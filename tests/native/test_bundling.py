@@ -303,9 +303,10 @@ def test_a_repository_out_of_reach_is_worth_another_try(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-        built = build(manager(address=address), PYODBC, *AUTO)
-    assert (built.status, built.report["error"]["code"]) == (75, "REPOSITORY_UNREACHABLE")
-    assert built.zip is None
+        for kind in ("dnf", "microdnf"):
+            built = build(manager(kind, address=address), PYODBC, *AUTO)
+            assert (built.status, built.report["error"]["code"]) == (75, "REPOSITORY_UNREACHABLE")
+            assert built.zip is None
 
 
 def test_a_layer_for_arm64_is_completed_and_proved_on_x86_64(
