@@ -132,7 +132,12 @@ def test_an_expression_names_its_metrics(alarms: dict[str, Any]) -> None:
         for metric in alarm.get("Metrics", []):
             assert metric["ReturnData"] == ("Expression" in metric)
             if "Expression" in metric:
-                assert set(re.findall(r"[a-z]\w*", metric["Expression"])) == ids - {metric["Id"]}
+                # Filled, for one without a value would take the others' away:
+                # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
+                filled = re.findall(r"FILL\((\w+), 0\)", metric["Expression"])
+                assert (
+                    set(filled) == set(re.findall(r"[a-z]\w*", metric["Expression"])) == ids - {metric["Id"]}
+                )
 
 
 def test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(alarms: dict[str, Any]) -> None:
