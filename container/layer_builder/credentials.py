@@ -91,6 +91,8 @@ def of_secret(name: str, indexes: Sequence[str]) -> dict[str, Login]:
                     f"it has one user and password, but there are {len(origins)} hosts that it could be for"
                 )
             return {_private(origin): _login(document) for origin in origins}
+        if not document:
+            raise _malformed("it is empty")
         found: dict[str, Login] = {}
         for url, value in document.items():
             origin, login = _private(url), _login(value)

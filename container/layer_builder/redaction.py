@@ -16,11 +16,11 @@ _secrets: set[str] = set()
 
 
 def remember(*secrets: str) -> None:
-    """Have these blotted out from now on, also as they stand in JSON and in URLs."""
+    """Have these blotted out from now on, also as they stand in JSON, in URLs and in exceptions."""
     for secret in secrets:
         if len(secret) >= _SHORTEST:
-            _secrets.update((secret, json.dumps(secret)[1:-1], quote(secret, safe="")))
-            _secrets.add(json.dumps(secret, ensure_ascii=False)[1:-1])
+            written = repr(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False)
+            _secrets.update((secret, quote(secret, safe=""), *(text[1:-1] for text in written)))
 
 
 def clean(text: str) -> str:

@@ -92,6 +92,8 @@ def _target(
         command += ["--allow-sdist", package]
     if settings.bytecode:
         command.append("--bytecode")
+    for constraint in settings.constraints:
+        command.append(f"--constraint={constraint}")
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
     return Target(

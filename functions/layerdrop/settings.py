@@ -24,6 +24,9 @@ _ALMOST_OPENING = re.compile(r"\s*#+\s*/{2,}\s*layer\s*", re.IGNORECASE)
 _PACKAGE = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]{0,126}[A-Z0-9]", re.IGNORECASE)
 # An RPM package's name; the builder takes the same.
 _SYSTEM_PACKAGE = re.compile(r"[A-Z0-9_][A-Z0-9._+-]{0,127}", re.IGNORECASE | re.ASCII)
+# A name and what is said of its versions; whether that makes sense is for the builder to say.
+_CONSTRAINT = re.compile(r"[A-Z0-9][A-Z0-9._-]*\s*[(=<>!~;][ -~]*", re.IGNORECASE)
+_LONGEST_CONSTRAINT = 120
 SYSTEM_LIBRARIES = ("check", "auto")
 # Enough for anyone, and little enough for what travels through the state machine (256 KiB).
 _LONGEST_LIST = 50
@@ -46,6 +49,7 @@ class Settings:
     allow_sdist: tuple[str, ...] = ()
     bytecode: bool = False
     system_libraries: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Settings:
@@ -175,6 +179,10 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "allow-sdist": _list("the name of a package", _PACKAGE.fullmatch),
     "bytecode": _flag,
     "system-libraries": _system_libraries,
+    "constraints": _list(
+        f"a package and its versions such as urllib3<2, of up to {_LONGEST_CONSTRAINT} characters",
+        lambda item: len(item) <= _LONGEST_CONSTRAINT and _CONSTRAINT.fullmatch(item),
+    ),
 }
 
 

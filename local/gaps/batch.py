@@ -250,6 +250,6 @@ class LocalJob(Job):
         # moto adds AWS_BATCH_JOB_ID to one and the same list each time the job is described.
         container = self.job_definition.container_properties or {}
         entries = [*container.get(p, []), *self.container_overrides.get(p, [])]
-        return [
-            {"name": name, "value": value} for name, value in {e["name"]: e["value"] for e in entries}.items()
-        ]
+        # Batch takes variables with an empty value and leaves them out.
+        given = {entry["name"]: entry["value"] for entry in entries}
+        return [{"name": name, "value": value} for name, value in given.items() if value]

@@ -21,7 +21,7 @@ from tests.faults.index import Index, Serve, good, plain
 
 Found = TypeVar("Found")
 PARAMETERS = {"KeepVersions": "1", "NotificationEmail": "someone@example.com"}
-"""Such that every statement of the template is there."""
+"""Such that, with a secret, every statement of the template is there but those for CodeArtifact."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class Driver:
     def __init__(self, aws: EmbeddedAws, index: Index) -> None:
         self._aws = aws
         self._index = index
-        self.stack = aws.deploy(parameters=PARAMETERS)
+        login = json.dumps({"username": "layers", "password": "recorded"})
+        secret = aws.clients.get("secretsmanager").create_secret(Name="index", SecretString=login)
+        # The index itself wants no credentials; they are read all the same.
+        given = {"IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
+        self.stack = aws.deploy(parameters=PARAMETERS | given)
         self.clients = aws.clients
 
     def upload(self, folder: str, text: str) -> str:

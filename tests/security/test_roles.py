@@ -72,6 +72,12 @@ UNSEEN: Mapping[tuple[str, str], str] = {
     },
 }  # fmt: skip
 """What is allowed and was not seen, by role and action, and who does it."""
+# The embedded AWS has no CodeArtifact; test_credentials.py holds these calls against botocore's description.
+NOT_HERE = {
+    ("JobRole", "ReadCodeArtifactRepository"),
+    ("JobRole", "EnterCodeArtifactDomain"),
+    ("JobRole", "HaveTokensMade"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +141,8 @@ def test_every_statement_of_the_template_is_judged(recording: Recording) -> None
     judged = {
         (role, statement.sid) for role, statements in recording.statements.items() for statement in statements
     }
-    assert written == judged
+    assert written == judged | NOT_HERE
+    assert not judged & NOT_HERE
 
 
 def sids(value: Any) -> Iterator[str]:

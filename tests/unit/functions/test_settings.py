@@ -22,6 +22,9 @@ system_packages = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", fullmatch
 system_libraries = st.sampled_from(["check", "auto"]) | st.lists(
     system_packages.filter(lambda name: name not in ("check", "auto")), min_size=1, unique=True, max_size=3
 )
+constraints = st.tuples(packages, st.sampled_from(["<2", " >= 1, != 1.5", "==2; python_version < '3'"])).map(
+    "".join
+)
 blocks = st.fixed_dictionaries(
     {},
     optional={
@@ -34,6 +37,7 @@ blocks = st.fixed_dictionaries(
         ),
         "allow-sdist": st.lists(packages, unique=True, max_size=3),
         "bytecode": st.booleans(),
+        "constraints": st.lists(constraints, unique=True, max_size=3),
         "system-libraries": system_libraries,
     },
 )  # fmt: skip
@@ -64,6 +68,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "share-with": list(parsed.share_with),
         "allow-sdist": list(parsed.allow_sdist),
         "bytecode": parsed.bytecode,
+        "constraints": list(parsed.constraints),
         "system-libraries": list(parsed.system_libraries),
     } == {
         "name": None,
@@ -73,6 +78,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "share-with": [],
         "allow-sdist": [],
         "bytecode": False,
+        "constraints": [],
         "system-libraries": [],
     } | {
         key: [value] if key == "system-libraries" and isinstance(value, str) else value
@@ -155,6 +161,11 @@ def test_without_a_block_all_is_default(text: str) -> None:
         ('allow-sdist = ["--evil"]', ["allow-sdist", '"--evil"', "package"]),
         (f"allow-sdist = {['a'] * 51}", ["allow-sdist", "51", "50"]),
         ('bytecode = "yes"', ["bytecode", '"yes"', "true or false"]),
+        ('constraints = "six<2"', ["constraints", "list of texts"]),
+        ('constraints = ["-r other.txt"]', ["constraints", '"-r other.txt"', "urllib3<2"]),
+        ('constraints = ["six @ https://x"]', ["constraints", "six @ https://x"]),
+        ('constraints = ["six"]', ["constraints", '"six"']),
+        (f'constraints = ["six<{"1" * 130}"]', ["constraints", "120"]),
         ("bytecode = 1", ["bytecode", "1", "true or false"]),
         ('system-libraries = "all"', ["system-libraries", '"all"', '"check" or "auto"', "list"]),
         ("system-libraries = true", ["system-libraries", "true", '"check" or "auto"']),

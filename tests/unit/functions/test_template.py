@@ -179,7 +179,10 @@ def test_only_its_own_service_takes_a_role(resources: dict[str, Any]) -> None:
 
 def test_a_build_can_read_its_input_write_its_results_and_nothing_else(resources: dict[str, Any]) -> None:
     """It may run code that a requirements file brings along."""
-    assert grants(resources, "JobRole") == {
+    # Conditional, and of one secret and one repository: what a private index takes.
+    index = ("secretsmanager:", "codeartifact:", "sts:")
+    granted = {grant for grant in grants(resources, "JobRole") if not grant[0].startswith(index)}
+    assert granted == {
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
         ("s3:GetObject", "${Bucket.Arn}/layers/*"),
         ("s3:PutObject", "${Bucket.Arn}/layers/*"),
@@ -459,5 +462,31 @@ def test_jobs_can_write_where_the_image_lets_them(resources: dict[str, Any], pre
 def test_nobody_can_knock_at_a_job(resources: dict[str, Any]) -> None:
     (group,) = of_type(resources, "AWS::EC2::SecurityGroup").values()
     assert "SecurityGroupIngress" not in group
-    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+    https, (condition, more, otherwise) = (rule.get("Fn::If", rule) for rule in group["SecurityGroupEgress"])
+    assert (https["FromPort"], https["ToPort"]) == (443, 443)
+    assert (condition, otherwise) == ("HasOutboundPort", {"Ref": "AWS::NoValue"})
+    assert more["FromPort"] == more["ToPort"] == {"Ref": "OutboundPort"}
     assert of_type(resources, "AWS::EC2::SecurityGroupIngress") == {}
+
+
+# ------------------------------------------------------------------------------------------------ indexes
+
+
+def test_jobs_are_told_of_indexes_alike_and_given_no_secret(resources: dict[str, Any]) -> None:
+    definitions = of_type(resources, "AWS::Batch::JobDefinition")
+    first, second = (one["ContainerProperties"] for one in definitions.values())
+    assert first["Environment"] == second["Environment"]
+    names = [variable["Name"] for variable in first["Environment"]]
+    assert {"LAYER_BUILDER_INDEX_SECRET", "LAYER_BUILDER_CODEARTIFACT"} <= set(names)
+    for definition in (first, second):
+        assert "Secrets" not in definition, "a package's code could read them in the environment"
+        assert "LinuxParameters" not in definition, "an init process would show its environment"
+    ours = (action for action, _ in grants(resources, "JobExecutionRole"))
+    assert not [action for action in ours if action.startswith("secretsmanager:")]
+
+
+@pytest.mark.parametrize("name", ["IndexUrl", "ExtraIndexUrls", "AllowedIndexes", "HttpsProxy"])
+def test_an_address_with_credentials_is_no_parameter(name: str) -> None:
+    pattern = PARAMETERS[name]["AllowedPattern"]
+    assert re.search(pattern, "https://packages.example.com/simple")
+    assert not re.search(pattern, "https://user:password@packages.example.com/simple")
