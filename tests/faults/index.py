@@ -62,6 +62,7 @@ class File:
     serve: Serve
     requires_python: str | None = None
     yanked: bool = False
+    size: int | None = None
 
 
 def plain(content: bytes) -> Serve:
@@ -79,8 +80,7 @@ def endless(request: http.server.BaseHTTPRequestHandler) -> None:
     request.send_response(200)
     request.end_headers()
     while True:
-        request.wfile.write(b"\0" * 65536)
-        time.sleep(0.1)
+        request.wfile.write(b"\0" * (1 << 20))
 
 
 def slow(request: http.server.BaseHTTPRequestHandler) -> None:
@@ -173,11 +173,12 @@ class Index:
         tag: str = "py3-none-any",
         requires: str = "",
         requires_python: str | None = None,
+        size: int | None = None,
     ) -> None:
         """Add a project of one wheel; what is announced of it need not be true."""
         filename = f"{name}-1.0-{tag}.whl"
         digest = sha256 or hashlib.sha256(content).hexdigest()
-        self._projects[name] = [File(filename, digest, serve or plain(content), requires_python)]
+        self._projects[name] = [File(filename, digest, serve or plain(content), requires_python, size=size)]
         self._metadata[filename] = dist_info(name, requires=requires)[f"{name}-1.0.dist-info/METADATA"]
 
     def add_page(self, name: str, serve: Serve) -> None:
@@ -204,6 +205,7 @@ class Index:
                 "hashes": {"sha256": file.sha256},
                 "core-metadata": {"sha256": hashlib.sha256(self._metadata[file.filename]).hexdigest()},
                 **({"requires-python": file.requires_python} if file.requires_python else {}),
+                **({} if file.size is None else {"size": file.size}),
             }
             for file in self._projects[name]
         ]

@@ -71,6 +71,10 @@ REQUIREMENTS: list[Poison] = [
             ("-c https://127.0.0.1/x", "REQUIREMENTS_INVALID"),
             ("--index-url https://${HOME}.invalid/\nsix", "REQUIREMENTS_INVALID"),
             ("--no-binary six\nsix", "REQUIREMENTS_INVALID"),
+            ("--extra-index-url https://127.0.0.1/simple\nsix", "REQUIREMENTS_INVALID"),
+            ("six @ https://127.0.0.1/six-1.0-py3-none-any.whl#sha256=" + "0" * 64, "REQUIREMENTS_INVALID"),
+            (settings('constraints = ["friendly =< nonsense"]'), "REQUIREMENTS_INVALID"),
+            (settings('constraints = ["friendly==99"]').replace("six", "friendly"), "RESOLUTION_FAILED"),
             ("--find-links file:///\nsix", "REQUIREMENTS_INVALID"),
             ("six @ file:///etc/passwd", "REQUIREMENTS_INVALID"),
             ("git+https://127.0.0.1/x.git", "REQUIREMENTS_INVALID"),
@@ -128,10 +132,25 @@ WHEELS: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
     ),
     "localfile": (
         lambda name: {"content": good(name), "serve": moved("file:///etc/passwd")},
-        "INDEX_UNREACHABLE",
+        "ADDRESS_REFUSED",
     ),
+    "metadata": (
+        lambda name: {"content": good(name), "serve": moved("http://169.254.169.254/latest/meta-data/")},
+        "ADDRESS_REFUSED",
+    ),
+    "credentials": (
+        lambda name: {"content": good(name), "serve": moved("http://169.254.170.2/v2/credentials/x")},
+        "ADDRESS_REFUSED",
+    ),
+    "neighbor": (
+        lambda name: {"content": good(name), "serve": moved("http://10.0.0.1/admin")},
+        "ADDRESS_REFUSED",
+    ),
+    "denied": (lambda name: {"content": good(name), "serve": status(403)}, "INDEX_DENIED"),
+    "longer": (lambda name: {"content": good(name), "size": 100}, "DOWNLOAD_TOO_LARGE"),
+    "enormous": (lambda name: {"content": good(name), "size": 9 << 30}, "LAYER_TOO_LARGE"),
     "foreverslow": (lambda name: {"content": good(name), "serve": slow}, "JOB_TIMED_OUT"),
-    "foreverlong": (lambda name: {"content": good(name), "serve": endless}, "JOB_TIMED_OUT"),
+    "endless": (lambda name: {"content": good(name), "serve": endless}, "DOWNLOAD_TOO_LARGE"),
     "half": (lambda name: {"content": good(name), "serve": short(good(name))}, "INDEX_UNREACHABLE"),
 }
 PAGES = {

@@ -39,6 +39,7 @@ def planned(
     license_text=st.none() | lines | st.sampled_from(["-p x", "--output=/tmp/x"]),
     sdists=st.lists(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", fullmatch=True), max_size=3),
     bytecode=st.booleans(),
+    constraints=st.lists(st.sampled_from(["urllib3<2", "numpy >= 1; python_version < '3'"]), max_size=2),
     libraries=st.sampled_from([(), ("check",), ("auto",)])
     | st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", fullmatch=True), max_size=3)
     .filter(lambda names: not {"check", "auto"} & set(names))
@@ -51,6 +52,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     license_text: str | None,
     sdists: list[str],
     bytecode: bool,
+    constraints: list[str],
     libraries: tuple[str, ...],
 ) -> None:
     build_input = BuildInput("bucket", f"requirements/arm64/{key}/requirements.txt", version, "e", "0A", 1)
@@ -60,6 +62,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
         license=license_text,
         allow_sdist=tuple(sdists),
         bytecode=bytecode,
+        constraints=tuple(constraints),
         system_libraries=libraries,
     )
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
@@ -69,6 +72,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert options.version_id == version
     assert options.name == target.layer_name
     assert (options.architecture, options.runtime) == ("arm64", "python3.12")
+    assert options.constraints == tuple(constraints)
     assert (options.description, options.license) == (description, license_text)
     assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
     assert options.system_libraries == (libraries or ("check",))
