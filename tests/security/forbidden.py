@@ -83,6 +83,11 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("events:PutEvents", "arn:aws:events:{account}:event-bus/default"),
         ("ecr:GetAuthorizationToken", "*"),
         ("logs:PutLogEvents", "arn:aws:logs:{account}:log-group:/aws/batch/{stack}:*"),
+        # Of the secret and of CodeArtifact's repository that the stack was given, nothing but reading.
+        ("secretsmanager:PutSecretValue", "arn:aws:secretsmanager:{account}:secret:index-AbCdEf"),
+        ("codeartifact:PublishPackageVersion", "arn:aws:codeartifact:{account}:package/ours/shared/pypi//x"),
+        ("codeartifact:ReadFromRepository", "arn:aws:codeartifact:{account}:repository/ours/another"),
+        ("codeartifact:GetAuthorizationToken", "arn:aws:codeartifact:{account}:domain/another"),
     ),
     "JobExecutionRole": (
         *PUBLISHING,

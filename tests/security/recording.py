@@ -33,12 +33,14 @@ class Recording:
         refused: Calls that were not allowed: there should be none.
         statements: Of each role, as they were deployed.
         values: What `Ref` gave, by logical id.
+        parameters: Those of the stack that were given.
     """
 
     used: frozenset[tuple[str, Permission]]
     refused: tuple[tuple[str, str], ...]
     statements: Mapping[str, tuple[Statement, ...]]
     values: Mapping[str, str]
+    parameters: Mapping[str, str]
 
 
 @contextmanager
@@ -60,8 +62,8 @@ class Driver:
         login = json.dumps({"username": "layers", "password": "recorded"})
         secret = aws.clients.get("secretsmanager").create_secret(Name="index", SecretString=login)
         # The index itself wants no credentials; they are read all the same.
-        given = {"IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
-        self.stack = aws.deploy(parameters=PARAMETERS | given)
+        self.parameters = PARAMETERS | {"IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
+        self.stack = aws.deploy(parameters=self.parameters)
         self.clients = aws.clients
 
     def upload(self, folder: str, text: str) -> str:
@@ -199,4 +201,5 @@ def record(folder: Path) -> Recording:
             refused=tuple(judge.refused),
             statements={name: tuple(judge.statements(role)) for name, role in roles.items()},
             values=dict(seen),
+            parameters=driver.parameters,
         )

@@ -24,7 +24,7 @@ from local.translate import translate
 from . import ministack
 from .forbidden import EVERYBODY, FORBIDDEN
 from .ministack import Ministack
-from .recording import PARAMETERS, Recording, record
+from .recording import Recording, record
 
 Used = Iterable[tuple[str, Permission]]
 Statements = Mapping[str, Iterable[Statement]]
@@ -78,6 +78,7 @@ NOT_HERE = {
     ("JobRole", "EnterCodeArtifactDomain"),
     ("JobRole", "HaveTokensMade"),
 }
+CODEARTIFACT = {"CodeArtifactDomain": "ours", "CodeArtifactRepository": "shared"}
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +252,8 @@ def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Ite
         template = translated_for(made, TEMPLATE)
         dropped = {name: recording.values[name] for name in lacks(template)}
         whole = ministack.without(template, dropped)
-        assert made.deploy(STACK, whole, BucketName=BUCKET, **PARAMETERS) == ""
+        given = {**recording.parameters, **CODEARTIFACT, "IndexUrl": "", "BucketName": BUCKET}
+        assert made.deploy(STACK, whole, **given) == ""
         nested = made.stacks[STACK]["BuilderImage"]
         resources = made.client("cloudformation").describe_stack_resources(StackName=nested)
         made.stacks[nested] = {
@@ -262,12 +264,8 @@ def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def roles_of(other: Ministack) -> dict[str, str]:
     """The names of all roles, also those of the image's nested stack, by logical id."""
-    return {
-        name: physical
-        for stack in other.stacks.values()
-        for name, physical in stack.items()
-        if name.endswith("Role")
-    }
+    ours, nested = other.stacks[STACK], other.stacks[other.stacks[STACK]["BuilderImage"]]
+    return {name: physical for name, physical in (ours | nested).items() if name.endswith("Role")}
 
 
 def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack) -> None:
@@ -282,6 +280,14 @@ def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack) ->
         assert any(
             item["Type"] == kind and name in item["Properties"] for item in template["Resources"].values()
         )
+
+
+def test_another_cloudformation_refuses_what_the_rules_forbid(other: Ministack) -> None:
+    template = translated_for(other, TEMPLATE)
+    whole = ministack.without(template, dict.fromkeys(lacks(template), "x"))
+    refused = other.deploy("odd", whole, BucketName="odd", Arm64Vcpu="1", Arm64Memory="512")
+    assert "With 1 vCPU, Arm64Memory is 2048 to 8192 MiB in steps of 1024" in refused
+    assert other.deploy("large", whole, BucketName="large", Arm64Vcpu="8", Arm64Memory="61440") == ""
 
 
 def here(arn: str, recording: Recording, other: Ministack) -> str:

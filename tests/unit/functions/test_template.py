@@ -359,25 +359,6 @@ def test_start_build_names_the_machine_that_there_is(resources: dict[str, Any]) 
 # ------------------------------------------------------------------------------------------------ Batch
 
 BATCH = {"Arm64": ("ARM64", "arm64"), "X8664": ("X86_64", "x86_64")}
-# MiB by vCPU: https://docs.aws.amazon.com/batch/latest/APIReference/API_ResourceRequirement.html
-FARGATE_MEMORY = {
-    "0.25": [512, 1024, 2048],
-    "0.5": range(1024, 4096 + 1, 1024),
-    "1": range(2048, 8192 + 1, 1024),
-    "2": range(4096, 16384 + 1, 1024),
-    "4": range(8192, 30720 + 1, 1024),
-    "8": range(16384, 61440 + 1, 4096),
-    "16": range(32768, 122880 + 1, 8192),
-}
-
-
-def test_default_sizes_are_fargate_s() -> None:
-    for prefix in BATCH:
-        vcpu, memory = (PARAMETERS[f"{prefix}{size}"] for size in ("Vcpu", "Memory"))
-        assert set(vcpu["AllowedValues"]) == set(FARGATE_MEMORY)
-        assert memory["Default"] in FARGATE_MEMORY[vcpu["Default"]]
-        assert memory["MinValue"] == 512
-        assert memory["MaxValue"] == max(FARGATE_MEMORY["16"])
 
 
 def test_an_architecture_has_everything_of_its_own(resources: dict[str, Any]) -> None:
