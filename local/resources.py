@@ -336,6 +336,14 @@ def make_security_group(properties: Properties, logical_id: str, stack: Stack) -
     return Made(group_id, {"GroupId": group_id})
 
 
+def make_way_out(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::EC2::SecurityGroupEgress."""
+    group = properties.take("GroupId")
+    permissions = [_ip_permission(properties.take_all())]
+    stack.call("ec2", "AuthorizeSecurityGroupEgress", GroupId=group, IpPermissions=permissions)
+    return Made(stack.physical_name(logical_id))
+
+
 def _ip_permission(rule: Mapping[str, Any]) -> dict[str, Any]:
     permission = dict(rule)
     address = {name: permission.pop(name) for name in ("CidrIp", "Description") if name in permission}
@@ -437,6 +445,7 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::CloudWatch::Dashboard": make_dashboard,
     "AWS::EC2::SecurityGroup": make_security_group,
+    "AWS::EC2::SecurityGroupEgress": make_way_out,
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::Lambda::EventInvokeConfig": make_event_invoke_config,

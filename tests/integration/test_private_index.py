@@ -44,6 +44,7 @@ def private(aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory) -> Itera
             Name="package-index", SecretString=json.dumps({"username": "builds", "password": PASSWORD})
         )
         parameters = {"BucketName": BUCKET, "IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
+        parameters["OutboundPort"] = index.url.split(":")[2].partition("/")[0]
         yield Private(aws, aws.deploy(stack="private", parameters=parameters), index)
 
 

@@ -443,10 +443,11 @@ def test_jobs_can_write_where_the_image_lets_them(resources: dict[str, Any], pre
 def test_nobody_can_knock_at_a_job(resources: dict[str, Any]) -> None:
     (group,) = of_type(resources, "AWS::EC2::SecurityGroup").values()
     assert "SecurityGroupIngress" not in group
-    https, (condition, more, otherwise) = (rule.get("Fn::If", rule) for rule in group["SecurityGroupEgress"])
-    assert (https["FromPort"], https["ToPort"]) == (443, 443)
-    assert (condition, otherwise) == ("HasOutboundPort", {"Ref": "AWS::NoValue"})
-    assert more["FromPort"] == more["ToPort"] == {"Ref": "OutboundPort"}
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
+    (more,) = (one for one in resources.values() if one["Type"] == "AWS::EC2::SecurityGroupEgress")
+    assert more["Condition"] == "HasOutboundPort"
+    assert more["Properties"]["FromPort"] == more["Properties"]["ToPort"] == {"Ref": "OutboundPort"}
+    assert not of_type(resources, "AWS::EC2::SecurityGroupIngress")
     assert of_type(resources, "AWS::EC2::SecurityGroupIngress") == {}
 
 
