@@ -55,8 +55,7 @@ def test_every_alarm_has_its_row() -> None:
 
 def test_every_output_that_is_named_is_there() -> None:
     named = set(re.findall(r"output\s+`(\w+)`", DEPLOY))
-    assert named == {"JobSecurityGroup", "Dashboard"}
-    assert named <= set(SOURCE["Outputs"])
+    assert {"JobSecurityGroup", "Dashboard"} <= named <= set(SOURCE["Outputs"])
 
 
 def test_what_costs_is_counted_right() -> None:
