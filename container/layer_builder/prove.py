@@ -248,10 +248,13 @@ def _version_error(
     ways_out = f"take an older version of {item.package}"
     if enough := _runtimes_with([other for _, other in too_new]):
         ways_out += f", or the runtime {listed(enough)}"
+    hint = f"The wheel {item.wheel} needs more than its name says: {ways_out}."
+    if not item.wheel:
+        hint = "This machine's packages are made for a newer system than the runtime's: build in the image."
     return RuntimeTooOldError(
         f"{item.package}: {layer.shown(item.path)} needs {need} of {need.library}; {runtime.name} has"
         f" {family}_{ceilings[family]}{more(len({other.path for other, _ in too_new}) - 1)}.",
-        hint=f"The wheel {item.wheel} needs more than its name says: {ways_out}.",
+        hint=hint,
         details={
             "runtime": ceilings,
             "files": [

@@ -12,10 +12,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.container.debian import DebianError, Suite, locked, unpack
 
 SUITE = "bookworm"
 PROGRAMS = ("dnf", "rpm", "rpm2archive", "rpmbuild", "createrepo_c")
+_FOLDER = Path(__file__).parents[2] / ".cache/native"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 # Package and license as they are on Amazon Linux; where its files come from on Debian. The last two have the
@@ -71,17 +74,17 @@ NAME for tests.
 """
 
 
-def missing_programs() -> list[str]:
-    """List what is not on this machine of what making and reading the repository takes."""
-    return [name for name in PROGRAMS if not shutil.which(name)]
+def at_hand(machine: str) -> Path:
+    """Return the repository of a machine's libraries, made at the first call; if it cannot be, skip."""
+    if absent := [name for name in PROGRAMS if not shutil.which(name)]:
+        pytest.skip(f"there is no {', no '.join(absent)} on this machine")
+    try:
+        return _kept(_FOLDER, machine)
+    except DebianError as error:
+        pytest.skip(f"no RPM repository can be made here: {error}")
 
 
-def make(folder: Path, machine: str) -> Path:
-    """Return the repository of a machine's libraries, made at the first call and kept in the folder.
-
-    Raises:
-        DebianError: this machine has no apt, or its mirror lacks what is needed.
-    """
+def _kept(folder: Path, machine: str) -> Path:
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     repository = folder / f"rpm-{machine}-{digest}"
     with locked(folder):
