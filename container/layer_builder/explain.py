@@ -10,7 +10,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from layer_builder import index, sources
-from layer_builder.errors import BuildError, IndexUnreachableError, NoWheelError, ResolutionError
+from layer_builder.errors import (
+    BuildError,
+    IndexDeniedError,
+    IndexUnreachableError,
+    NoWheelError,
+    ResolutionError,
+)
 from layer_builder.target import RUNTIMES, Target
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ _NETWORK = re.compile(
     r"Failed to fetch|error sending request|client error|Request failed after|dns error|operation timed out"
     r"|HTTP status (client|server) error|invalid peer certificate|Could not connect"
 )
+_DENIED = re.compile(r"\b40[137] (Unauthorized|Forbidden|Proxy Authentication)")
 _NAME = r"`?(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
 _NO_WHEEL = re.compile(r"\b(?:has|have) no (?:usable wheels|wheels with a matching)")
 # From the surest to the least sure; the hints name one version of many, so theirs is not taken.
@@ -59,6 +66,12 @@ def failure(
         settings: of the installation.
     """
     details = {"explanation": stderr.strip()}
+    if match := _DENIED.search(stderr):
+        return IndexDeniedError(
+            f"The package index refuses: it answered {match[0]}.",
+            hint="Give the installation the index's credentials, or the right ones: see docs/deploy.md.",
+            details=details,
+        )
     if _NETWORK.search(stderr):
         return IndexUnreachableError(
             f"The package index could not be read: {_last_cause(stderr)}.",

@@ -40,7 +40,8 @@ class Relay:
     Attributes:
         url: the index's simple page.
         error: the first thing that went wrong on the way to the real indexes.
-        lacks_page: whether a project's page could not be had, so that what uv finds may not be what there is.
+        misled: whether a page could not be had, or a file not to its end, so that what uv finds may not be
+            what there is.
         addresses: where files are in truth, by their addresses here.
     """
 
@@ -53,7 +54,7 @@ class Relay:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self.url = f"{self._root}/simple"
         self.error: BuildError | None = None
-        self.lacks_page = False
+        self.misled = False
         self.addresses: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -84,7 +85,7 @@ class Relay:
         except BuildError as error:
             with self._lock:
                 self.error = self.error or error
-                self.lacks_page |= kind == "simple"
+                self.misled |= kind == "simple" or request.begun
             # Not to be tried again: whatever could be gained by that has been tried.
             request.refuse(HTTPStatus.FORBIDDEN)
 
@@ -142,15 +143,19 @@ class Relay:
 
 
 class Request(http.server.BaseHTTPRequestHandler):
-    """One of uv's connections."""
+    """One of uv's connections.
+
+    Attributes:
+        begun: whether the answer to the request at hand is under way.
+    """
 
     protocol_version = "HTTP/1.1"
     server: _Server
-    _begun = False
+    begun = False
 
     def do_GET(self) -> None:
         """Have the relay answer."""
-        self._begun = False
+        self.begun = False
         with suppress(ConnectionError):
             self.server.answer(self)
 
@@ -161,14 +166,14 @@ class Request(http.server.BaseHTTPRequestHandler):
 
     def refuse(self, status: HTTPStatus) -> None:
         """Answer with an error; in the middle of an answer, break off."""
-        if self._begun:
+        if self.begun:
             self.close_connection = True
         else:
             self.send(status, {}, b"")
 
     def send(self, status: HTTPStatus, headers: Mapping[str, str], body: bytes | Iterator[bytes]) -> None:
         """Send an answer; without a length that is known before, the connection's end is its end."""
-        self._begun = True
+        self.begun = True
         if isinstance(body, bytes):
             headers, body = {**headers, "Content-Length": str(len(body))}, iter((body,))
         self.send_response(status)

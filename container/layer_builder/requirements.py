@@ -173,11 +173,11 @@ def parse(text: str, allowed: Collection[str] = (), constraints: Sequence[str] =
         )
     by_digest: dict[str, frozenset[str]] = {}
     for line in lines:
-        if line.sha256:
-            by_digest[line.project] = by_digest.get(line.project, frozenset()) | line.sha256
+        if digests := line.sha256 or frozenset([line.wheel.sha256] if line.wheel else ()):
+            by_digest[line.project] = by_digest.get(line.project, frozenset()) | digests
     return Requirements(
         tuple(lines),
-        hashes_required or bool(by_digest),
+        hashes_required or any(line.sha256 for line in lines),
         by_digest,
         _origins(places, lines),
         tuple(_parse_constraint(constraint) for constraint in constraints),

@@ -113,7 +113,7 @@ def compile_lock(
             more = _build_environment(folder, python) if python else {}
             with _in_time(), _relayed(places, folder) as (relay, environment):
                 done = _run(command, requirements, environment | more)
-            if relay.error and (done.returncode != 0 or relay.lacks_page):
+            if relay.error and (done.returncode != 0 or relay.misled):
                 raise relay.error
             lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
             return Outcome(done.returncode, lock, relay.without_address(done.stderr), relay.addresses)

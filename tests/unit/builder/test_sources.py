@@ -89,6 +89,27 @@ def test_an_earlier_index_that_refuses_is_not_passed_over(
     assert PASSWORD not in str(vars(caught.value))
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_one_that_wants_credentials_says_so_where_there_are_none(
+    index: Index, settings: Settings, status: int
+) -> None:
+    make_wheel(index.folder, "ours")
+    index.status = lambda _: status
+    with pytest.raises(IndexDeniedError) as caught:
+        built("ours", settings)
+    assert caught.value.exit_status == 2
+
+
+def test_a_page_that_fails_is_no_reason_to_take_an_older_version(
+    index: Index, private: Index, both: Settings
+) -> None:
+    make_wheel(private.folder, "app", "1.0")
+    make_wheel(private.folder, "app", "2.0", requires=("dep",))
+    private.status = lambda path: 403 if "dep" in path else 200
+    with pytest.raises(IndexDeniedError):
+        built("app", both)
+
+
 def test_amazon_linux_2_asks_the_private_index_too(private: Index, both: Settings) -> None:
     for version, glibc in (("1.0", 17), ("2.0", 28)):
         make_wheel(private.folder, "num", version, tag=f"cp311-cp311-manylinux_2_{glibc}_x86_64")
@@ -191,6 +212,9 @@ def test_a_wheel_by_its_address_is_taken_with_its_hash(
     assert {pick.name: pick.sha256 for pick in located} == {pick.name: pick.sha256 for pick in picks.values()}
     with pytest.raises(RequirementsError, match="not"):
         lock.read(written.encode(), TARGET)
+    dep = hashlib.sha256((index.folder / "dep-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    assert not wanted.hashes_required
+    assert built(f"{text}\ndep --hash=sha256:{dep}", allowed).keys() == {"ours", "dep"}
     for bad, reason in (
         (f"ours @ {place}", "sha256"),
         (f"other @ {place}#sha256={digest}", "wheel of ours"),

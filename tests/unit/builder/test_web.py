@@ -197,3 +197,21 @@ def test_a_busy_server_is_asked_again(index: Index, pick: Pick, settings: Settin
     index.status = busy
     assert fetch([pick], settings)
     assert len(index.requested) == 3
+
+
+def test_a_proxy_is_used_except_where_none_is_wanted(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proxy").mkdir()
+    with Index(tmp_path / "proxy") as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/simple"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        reach = Access(frozenset({origin_of(index.url)}))
+        for url in ("http://packages.example/simple/x/", f"{index.url}/x/"):
+            with web.ask(url, reach) as response:
+                assert response.status == 404
+        assert proxy.requested == ["http://packages.example/simple/x/"]
+        assert index.requested == ["/simple/x/"]
+        with pytest.raises(AddressRefusedError), web.get("http://169.254.169.254/latest/", reach):
+            pass
+        assert len(proxy.requested) == 1
