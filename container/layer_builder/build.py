@@ -278,16 +278,18 @@ def _find_libraries(
     plan: Plan, proof: Proof, target: Target, options: Options, settings: Settings, report: Report
 ) -> tuple[Bundled, ...]:
     """Find the system libraries that the layer lacks, if they are wanted and that is all that is wrong."""
+    if not options.bundles:
+        return ()
     from layer_builder import prove, system_libraries
     from layer_builder.libraries import MissingLibraryError
     from layer_builder.package_manager import SystemLibrariesUnavailableError
 
     wanted = system_libraries.wanted(proof.missing)
-    if not options.bundles or not (wanted or options.system_packages):
+    if not wanted and not options.system_packages:
         return ()
     if any(not isinstance(error, MissingLibraryError) for error in proof.errors):
         return ()
-    with report.timed("system_libraries"):
+    with report.timed("system_libraries"), storage.unwritable(tempfile.gettempdir()):
         native = prove.native_files(plan)
         try:
             return system_libraries.find(native, target, options.system_packages, settings)

@@ -124,7 +124,7 @@ def unpack(rpm: Rpm, machine: str, store: Path) -> tuple[SharedLibrary, ...]:
     found: dict[str, SharedLibrary] = {}
     links: dict[str, str] = {}
     with rpm.file.open("rb") as package, tempfile.TemporaryFile() as complaints:
-        # It also reads names of files, but leaves its output beside them then.
+        # Given a file's name it would leave its output beside the file.
         process = subprocess.Popen(
             ["rpm2archive", "-"],
             env=_environment(),

@@ -5,6 +5,7 @@ Packages come from a stand-in for the package manager: tests/native has the real
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import zipfile
@@ -18,6 +19,7 @@ from moto import mock_aws
 
 from layer_builder import rpm, system_libraries
 from layer_builder.build import build
+from layer_builder.errors import OutputError
 from layer_builder.libraries import MissingLibraryError
 from layer_builder.options import Options
 from layer_builder.package_manager import PackageManager, SystemLibrariesUnavailableError
@@ -264,6 +266,18 @@ def test_with_another_fault_no_package_is_asked_for(
         builder(size_limit=10)
     assert repository.asked == []
     assert [one["code"] for one in caught.value.details["also"]] == ["LAYER_TOO_LARGE"]
+
+
+def test_a_full_disk_is_no_bug(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[Path]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    app(index, tmp_path, "liba.so.1")
+    monkeypatch.setattr(PackageManager, "download", full)
+    with pytest.raises(OutputError, match="No space left"):
+        builder()
 
 
 @mock_aws
