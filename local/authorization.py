@@ -16,7 +16,7 @@ from moto.iam.models import Role, iam_backends
 
 from local.calls import Call, Request, UnknownCallError, call_of, signed_by
 from local.permissions import Permission, UnknownPermissionError, permissions_of, told_of_missing
-from local.policies import Statement, is_allowed, statements_of
+from local.policies import PolicyError, Statement, is_allowed, statements_of
 from local.settings import ACCOUNT_ID
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ class Authorization:
         try:
             call = call_of(request)
             missing = [wanted for wanted in permissions_of(call) if not self._allows(role, wanted)]
-        except (UnknownCallError, UnknownPermissionError) as error:
+        except (UnknownCallError, UnknownPermissionError, PolicyError) as error:
             # Whoever adds a call to Layerdrop says in local/permissions.py what it takes.
-            return self._refuse(
-                role, f"{error}, of which local/permissions.py says nothing", request, start_response
-            )
+            why = f"what local/permissions.py or local/policies.py does not know: {error}"
+            return self._refuse(role, why, request, start_response)
         if missing:
             return self._refuse(role, _words(missing[0]), request, start_response)
         return self._pass_on(role, call, request, environ, start_response)

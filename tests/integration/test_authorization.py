@@ -1,7 +1,7 @@
 """Roles are enforced: what AWS would refuse is refused here."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ def as_role(aws: EmbeddedAws) -> Callable[..., Clients]:
     aws.clients.s3.create_bucket(Bucket=BUCKET)
     aws.clients.s3.put_object(Bucket=BUCKET, Key="in/there", Body=b"x")
 
-    def make(*statements: tuple[str, str]) -> Clients:
+    def make(*statements: tuple[str, str], more: Mapping[str, Any] | None = None) -> Clients:
         name = f"guarded-{len(made)}"
         made.append(name)
         arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
@@ -28,7 +28,7 @@ def as_role(aws: EmbeddedAws) -> Callable[..., Clients]:
             document = {
                 "Version": "2012-10-17",
                 "Statement": [
-                    {"Effect": "Allow", "Action": action, "Resource": resource}
+                    {"Effect": "Allow", "Action": action, "Resource": resource, **(more or {})}
                     for action, resource in statements
                 ],
             }
@@ -53,6 +53,11 @@ def test_a_role_without_policies_may_do_nothing(as_role: Callable[..., Clients])
     assert refusal(clients.lambda_.list_layer_versions, LayerName="x")[0] == "AccessDeniedException"
     # Nor what this emulator could not judge.
     assert refusal(clients.s3.get_bucket_policy, Bucket=BUCKET) == ("AccessDenied", 403)
+
+
+def test_a_policy_that_cannot_be_judged_allows_nothing(as_role: Callable[..., Clients]) -> None:
+    clients = as_role(("s3:*", "*"), more={"Condition": {"DateLessThan": {"aws:CurrentTime": "2100-01-01"}}})
+    assert refusal(clients.s3.get_object, Bucket=BUCKET, Key="in/there") == ("AccessDenied", 403)
 
 
 def test_a_role_may_do_what_its_policies_say(as_role: Callable[..., Clients]) -> None:
