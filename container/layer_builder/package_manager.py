@@ -34,8 +34,9 @@ _READERS = ("rpm", "rpm2archive")
 _REPOSITORIES = "Amazon Linux 2023"
 # Nothing else of the environment: credentials are nobody's business, and LD_LIBRARY_PATH is for others.
 _PASSED_ON = re.compile(r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|PATH", re.IGNORECASE)
-# microdnf goes on without a repository that it cannot read, and what is only there is then nowhere.
-_SKIPPED = re.compile(r"Skipping refresh of (?P<reason>.+)")
+# All of them may go on without a repository that they cannot read, and what is only there is then nowhere:
+# microdnf's words, then dnf's, one of whose plugins has a repository that is rarely there.
+_SKIPPED = re.compile(r"Skipping refresh of (.+)|(Ignoring repositories: (?!_dnf_local$).+)", re.MULTILINE)
 _NOTHING = re.compile(r"No packages? |No match for|Unable to find a match|Failed to resolve")
 
 
@@ -155,8 +156,10 @@ class PackageManager:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         error = next((line for line in reversed(lines) if line.lower().startswith("error")), "")
         reason = error.partition(":")[2].strip() or (lines[-1] if lines else f"status {done.returncode}")
+        if skipped:
+            reason = skipped[1] or skipped[2]
         raise RepositoryError(
-            f"A system package could not be had: {(skipped['reason'] if skipped else reason).rstrip('.')}.",
+            f"A system package could not be had: {reason.rstrip('.')}.",
             hint="Try again; if it stays so, check the network's way to the package repositories.",
             details={"output": "\n".join(lines[-20:])},
         )
