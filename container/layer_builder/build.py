@@ -129,15 +129,21 @@ def _choose(
     wanted = requirements.parse(_read(options), settings.allowed, options.constraints)
     report.requirements = wanted.asked
     log.info("%d requirements for %s", len(wanted.lines), target)
-    threading.Thread(target=_import_ahead, daemon=True).start()
+    threading.Thread(target=_get_ready, args=(settings,), daemon=True).start()
     with report.timed("resolve"):
         resolution = resolve(wanted, target, settings, options.sdist_projects)
     report.warnings += resolution.warnings
     return wanted, list(resolution.picks)
 
 
-def _import_ahead() -> None:
-    """Import what comes after the resolving while that waits for uv."""
+def _get_ready(settings: Settings) -> None:
+    """Load what comes after the resolving while that waits for uv; with a new cache, for downloads too."""
+    if not (settings.cache / "wheels").exists():
+        from elftools.elf import elffile  # noqa: F401
+
+        from layer_builder import web
+
+        web.prepare()
     from layer_builder import import_check, prove  # noqa: F401
 
 

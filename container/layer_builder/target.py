@@ -109,7 +109,7 @@ class Target:
         """The target with the tags that uv takes, which may be more than the runtime's."""
         return replace(self, runtime=replace(self.runtime, glibc=self.runtime.uv_glibc))
 
-    @property
+    @cached_property
     def site_packages(self) -> str:
         """Where modules go inside a layer: on Lambda's search path, and before the runtime's own packages."""
         return "python/lib/python{}.{}/site-packages".format(*self.runtime.version)

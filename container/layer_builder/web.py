@@ -75,17 +75,22 @@ class Response:
         length = self.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > limit:
             raise _too_large(self._url, limit)
-        begun, received = time.monotonic(), 0
+        begun, received, piece = time.monotonic(), 0, bytearray()
         try:
             # What has come, however little: waiting for a full piece would outwait any limit.
             while chunk := self._response.read1(_CHUNK):
                 received += len(chunk)
                 if received > limit:
                     raise _too_large(self._url, limit)
-                yield chunk
+                piece += chunk
+                if len(piece) >= _CHUNK:  # TLS hands out 16 KiB at a time, which is little to hash and write
+                    yield bytes(piece)
+                    piece.clear()
                 seconds = time.monotonic() - begun
                 if seconds > _GRACE and received < seconds * _SLOWEST:
                     raise _unreachable(self._url, f"it sent {received:,} bytes in {seconds:.0f} seconds")
+            if piece:
+                yield bytes(piece)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(self._url, _cause(error), broken=True) from error
 
@@ -184,6 +189,20 @@ def _check(url: str, access: Access) -> None:
             raise _refused(url, f"it is in {kind_of(host)}")
 
 
+def prepare() -> None:
+    """Load what the first request would wait for."""
+    import urllib3.connectionpool  # noqa: F401
+
+    _trust()
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context(
+        cafile=os.environ.get("SSL_CERT_FILE") or None, capath=os.environ.get("SSL_CERT_DIR") or None
+    )
+
+
 @cache
 def _pool(proxy: str | None, access: Access) -> urllib3.PoolManager:
     # Imported late here and above: with every wheel in the cache nothing is fetched, and the import is not
@@ -204,9 +223,7 @@ def _pool(proxy: str | None, access: Access) -> urllib3.PoolManager:
             raise_on_status=False,
         ),
         "headers": {"User-Agent": f"layer-builder/{__version__}"},
-        "ssl_context": ssl.create_default_context(
-            cafile=os.environ.get("SSL_CERT_FILE") or None, capath=os.environ.get("SSL_CERT_DIR") or None
-        ),
+        "ssl_context": _trust(),
     }
     if proxy:  # it resolves names itself, in its own network
         return urllib3.ProxyManager(proxy, **options)
