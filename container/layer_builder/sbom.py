@@ -59,17 +59,7 @@ def document(layer: Layer, report: Report) -> bytes:
 def _component(package: Package) -> dict[str, Any]:
     # https://github.com/package-url/purl-spec, type pypi: the name normalized, a version's plus sign escaped.
     purl = f"pkg:pypi/{package.name}@{quote(package.version, safe='.-_~')}?file_name={quote(package.wheel)}"
-    component: dict[str, Any] = {
-        "type": "library",
-        "bom-ref": purl,
-        "name": package.name,
-        "version": package.version,
-        "purl": purl,
-        "hashes": [_hash(package.sha256)],
-    }
-    if package.license:
-        component["licenses"] = [_license(package.license)]
-    return component
+    return _library(package, purl, hashes=[_hash(package.sha256)])
 
 
 def _system_component(package: SystemPackage) -> dict[str, Any]:
@@ -78,15 +68,18 @@ def _system_component(package: SystemPackage) -> dict[str, Any]:
     qualifiers = {"arch": package.architecture, "epoch": epoch, "upstream": package.source}
     query = "&".join(f"{name}={quote(value)}" for name, value in qualifiers.items() if value)
     purl = f"pkg:rpm/amzn/{quote(package.name)}@{quote(version, safe='.-_~')}?{query}"
+    files = [{"type": "file", "name": file.path, "hashes": [_hash(file.sha256)]} for file in package.files]
+    return _library(package, purl, components=files)
+
+
+def _library(package: Package | SystemPackage, purl: str, **more: object) -> dict[str, Any]:
     component: dict[str, Any] = {
         "type": "library",
         "bom-ref": purl,
         "name": package.name,
         "version": package.version,
         "purl": purl,
-        "components": [
-            {"type": "file", "name": file.path, "hashes": [_hash(file.sha256)]} for file in package.files
-        ],
+        **more,
     }
     if package.license:
         component["licenses"] = [_license(package.license)]
