@@ -1,14 +1,31 @@
-"""The table of faults at the end of a run.
+"""The tables at the end of a run: of faults, and of attacks.
 
-Its rows travel as properties of test reports: the tests may have run in other processes.
+Their rows travel as properties of test reports: the tests may have run in other processes.
 """
 
 import pytest
 
 FAULT = "fault"
+ATTACK = "attack"
+_LONGEST = 90
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test marked `attack(what)` its row: what is tried, of several the one at hand."""
+    for item in items:
+        for marker in item.iter_markers(ATTACK):
+            callspec = getattr(item, "callspec", None)
+            what = f"{marker.args[0]}: {callspec.id}" if callspec else marker.args[0]
+            row = what if len(what) <= _LONGEST else what[: _LONGEST - 1] + "…"
+            item.user_properties.append((ATTACK, row))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    _write_faults(terminalreporter)
+    _write_attacks(terminalreporter)
+
+
+def _write_faults(terminalreporter: pytest.TerminalReporter) -> None:
     merged: dict[str, tuple[int, int, str]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -24,3 +41,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"{'fault':{width}}  tries   held")
     for fault, (tries, held, figures) in merged.items():
         terminalreporter.write_line(f"{fault:{width}}  {tries:5}  {held:5}  {figures}".rstrip())
+
+
+def _write_attacks(terminalreporter: pytest.TerminalReporter) -> None:
+    outcomes: dict[tuple[str, str], str] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, row in getattr(report, "user_properties", ()):
+                # A test that does not come to its call failed before it, or was left out.
+                if name == ATTACK and (report.when == "call" or not report.passed):
+                    key = (row, report.nodeid)
+                    held = "held" if report.passed else "not tried" if report.skipped else "NOT HELD"
+                    outcomes[key] = max(outcomes.get(key, held), held, key=_WORSE.index)
+    if not outcomes:
+        return
+    width = max(len(row) for row, _ in outcomes)
+    terminalreporter.section("attacks")
+    terminalreporter.write_line(f"{'attack':{width}}  outcome")
+    for (row, _), outcome in sorted(outcomes.items()):
+        terminalreporter.write_line(f"{row:{width}}  {outcome}")
+    count = {outcome: sum(1 for found in outcomes.values() if found == outcome) for outcome in _WORSE}
+    told = ", ".join(f"{number} {outcome}" for outcome, number in count.items() if number)
+    terminalreporter.write_line(f"{len(outcomes)} attacks: {told}")
+
+
+_WORSE = ("held", "not tried", "NOT HELD")
