@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from layerdrop import wording
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,6 +61,7 @@ class Problem:
     """A failure as the manifest tells it.
 
     `code` is an `ErrorCode` or one of the builder's; `message` is one sentence, `hint` says what to do.
+    What others wrote in them is made visible, and cut: see `wording`.
     `log` names where the log is: `{"group": …, "stream": … or None}`.
     """
 
@@ -67,6 +70,12 @@ class Problem:
     hint: str
     details: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, str | None] | None = None
+
+    def __post_init__(self) -> None:
+        """Bring the texts into bounds, wherever they come from."""
+        object.__setattr__(self, "message", wording.sentence(self.message))
+        object.__setattr__(self, "hint", wording.sentence(self.hint))
+        object.__setattr__(self, "details", wording.bounded(self.details))
 
     def to_json(self) -> dict[str, Any]:
         """The problem as the manifest's `error`."""
@@ -89,7 +98,7 @@ class BuildError(Exception):
         self, code: ErrorCode, message: str, hint: str, details: Mapping[str, Any] | None = None
     ) -> None:
         self.problem = Problem(code, message, hint, details or {})
-        super().__init__(message)
+        super().__init__(self.problem.message)
 
     def __str__(self) -> str:
         problem = self.problem.to_json()

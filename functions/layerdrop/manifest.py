@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from layerdrop import wording
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -96,8 +98,12 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest as it lies in the bucket: for people as well, so indented."""
-        # A report may hold half a surrogate pair, which JSON can escape and UTF-8 cannot write.
-        return (json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+        document = self.to_json()
+        # What the input is called stays as it is. The rest was told by packages and indexes: it may hold what a
+        # terminal obeys, or half a surrogate pair, which UTF-8 cannot write.
+        told = {name: part if name == "input" else wording.shown(part) for name, part in document.items()}
+        text = json.dumps(told, indent=2, ensure_ascii=False)
+        return (wording.escaped(text) + "\n").encode()
 
     def to_json(self) -> dict[str, Any]:
         """The manifest by its schema."""

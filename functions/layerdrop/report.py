@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never, Self
 
+from layerdrop import wording
 from layerdrop.errors import BuildError, ErrorCode, Problem
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from layerdrop.target import Target
 
 SCHEMA = "layerdrop/report/1"
+_MAX_WARNINGS = 200
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 
@@ -80,7 +82,7 @@ class Report:
             # A job that began before the builder knew of them reports none.
             system_packages=tuple(map(_system_package, document.get("system_packages", ()))),
             checks=_shallow(dict(document["checks"])),
-            warnings=tuple(str(warning) for warning in document["warnings"]),
+            warnings=tuple(wording.sentence(str(one)) for one in document["warnings"][:_MAX_WARNINGS]),
         )
 
     def layer_for(self, target: Target, bucket: str) -> BuiltLayer:

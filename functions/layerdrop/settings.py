@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Never
 
+from layerdrop import wording
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.target import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 OPENING = "# /// layer"
 CLOSING = "# ///"
@@ -30,6 +30,11 @@ _LONGEST_CONSTRAINT = 120
 SYSTEM_LIBRARIES = ("check", "auto")
 # Enough for anyone, and little enough for what travels through the state machine (256 KiB).
 _LONGEST_LIST = 50
+# Of the whole block, and of a line: room for every list, and one, at their longest. TOML's parser takes time
+# and memory that grow with the square of the dots in a key; versions have a few.
+_LONGEST_BLOCK = 48 * 1024
+_LONGEST_LINE = 10 * 1024
+_MOST_DOTS = 500
 # The rest of Lambda's 140 characters is the target's id.
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
@@ -63,9 +68,11 @@ def parse(text: str) -> Settings:
         return Settings()
     try:
         document = tomllib.loads(block)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        _refuse("The settings block has too many brackets within brackets.", "No setting nests that deep.")
+    except ValueError as error:  # TOMLDecodeError, or a number of more than 4,300 digits
         _refuse(
-            f"The settings block is not valid TOML: {error}.",
+            f"The settings block is not valid TOML: {wording.word(str(error))}.",
             f'Lines are counted from the one after "{OPENING}".',
         )
     return _settings(document)
@@ -77,7 +84,8 @@ def _block(text: str) -> str | None:
     openings = [number for number, line in enumerate(lines) if line == OPENING]
     for number, line in enumerate(lines):
         if _ALMOST_OPENING.fullmatch(line) and line != OPENING:
-            _refuse(f'Line {number + 1}, "{line.strip()}", opens no settings block.', f'Write "{OPENING}".')
+            shown = wording.word(line.strip())
+            _refuse(f'Line {number + 1}, "{shown}", opens no settings block.', f'Write "{OPENING}".')
     if not openings:
         return None
     start = openings[0] + 1
@@ -95,18 +103,35 @@ def _block(text: str) -> str | None:
         )
     if len(openings) > 1:
         _refuse(f"Line {openings[1] + 1} opens a second settings block.", "Put all settings into one block.")
-    return "".join(f"{line[2:]}\n" for line in lines[start:closing])
+    block = [line[2:] for line in lines[start:closing]]
+    _check_size(block, start)
+    return "".join(f"{line}\n" for line in block)
+
+
+def _check_size(block: Sequence[str], start: int) -> None:
+    if (size := sum(map(len, block))) > _LONGEST_BLOCK:
+        _refuse(
+            f"The settings block of line {start} has {size:,} characters.",
+            f"Give at most {_LONGEST_BLOCK:,}.",
+        )
+    for number, line in enumerate(block, start + 1):
+        if len(line) > _LONGEST_LINE or line.count(".") > _MOST_DOTS:
+            _refuse(
+                f"Line {number} has {len(line):,} characters and {line.count('.'):,} dots.",
+                f"Give at most {_LONGEST_LINE:,} and {_MOST_DOTS}; a list may go over several lines.",
+            )
 
 
 def _settings(document: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {}
     for key, value in document.items():
         if key not in _READERS:
-            near = get_close_matches(key, _READERS, n=1)
+            shown = wording.word(key)
+            near = get_close_matches(shown, _READERS, n=1)
             _refuse(
-                f'"{key}" is no setting.',
+                f'"{shown}" is no setting.',
                 (f'Did you mean "{near[0]}"? ' if near else "") + f"Settings are {', '.join(_READERS)}.",
-                key,
+                shown,
             )
         values[key.replace("-", "_")] = _READERS[key](key, value)
     return Settings(**values)
@@ -152,7 +177,7 @@ def _list(good: str, fits: Callable[[str], object]) -> Callable[[str, Any], tupl
 
 def _system_libraries(key: str, value: Any) -> tuple[str, ...]:
     """What to do about missing shared libraries: one of two words, or names of packages."""
-    good = f"{' or '.join(map(_as_written, SYSTEM_LIBRARIES))}, or a list of names of system packages"
+    good = f"{' or '.join(map(wording.as_json, SYSTEM_LIBRARIES))}, or a list of names of system packages"
     if isinstance(value, str):
         if value not in SYSTEM_LIBRARIES:
             _refuse_value(key, value, good)
@@ -187,15 +212,11 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _refuse_type(key: str, value: Any, good: str) -> Never:
-    _refuse(f"The setting {key} = {_as_written(value)} has the wrong type.", f"Give {good}.", key)
+    _refuse(f"The setting {key} = {wording.as_json(value)} has the wrong type.", f"Give {good}.", key)
 
 
 def _refuse_value(key: str, value: Any, good: str) -> Never:
-    _refuse(f"The setting {key} does not take {_as_written(value)}.", f"Give {good}.", key)
-
-
-def _as_written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    _refuse(f"The setting {key} does not take {wording.as_json(value)}.", f"Give {good}.", key)
 
 
 def _refuse(message: str, hint: str, key: str | None = None) -> Never:

@@ -188,4 +188,4 @@ def test_half_a_surrogate_does_not_keep_the_answer_from_being_written() -> None:
     report = Report.from_text(json.dumps(document(warnings=["half \ud800"])))
     outcome = Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False), report)
     body = finished(INPUT, EXECUTION, "2026-11-20T10:00:01Z", [outcome]).to_bytes()
-    assert json.loads(body)["layers"][0]["warnings"] == ["half ?"]
+    assert json.loads(body)["layers"][0]["warnings"] == [r"half \ud800"]
