@@ -47,7 +47,9 @@ def _write_attacks(terminalreporter: pytest.TerminalReporter) -> None:
     outcomes: dict[tuple[str, str], str] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
-            for name, row in getattr(report, "user_properties", ()):
+            if not isinstance(report, pytest.TestReport):  # a test that was deselected
+                continue
+            for name, row in report.user_properties:
                 # A test that does not come to its call failed before it, or was left out.
                 if name == ATTACK and (report.when == "call" or not report.passed):
                     key = (row, report.nodeid)

@@ -99,8 +99,8 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The manifest as it lies in the bucket: for people as well, so indented."""
         document = self.to_json()
-        # What the input is called stays as it is. The rest was told by packages and indexes: it may hold what a
-        # terminal obeys, or half a surrogate pair, which UTF-8 cannot write.
+        # What the input is called stays as it is. The rest was told by packages and indexes: it may hold what
+        # a terminal obeys, or half a surrogate pair, which UTF-8 cannot write.
         told = {name: part if name == "input" else wording.shown(part) for name, part in document.items()}
         text = json.dumps(told, indent=2, ensure_ascii=False)
         return (wording.escaped(text) + "\n").encode()
