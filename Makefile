@@ -16,6 +16,7 @@ PORT         ?= 4566
 FILE         ?=
 ARCHITECTURE ?=
 RUNTIME      ?=
+NAME         ?=
 PYTEST_ARGS  ?=
 
 .PHONY: help
@@ -63,6 +64,10 @@ deploy: build ## build and deploy the stack to your AWS account (asks the first 
 .PHONY: delete
 delete: $(VENV)/run.stamp ## delete the stack; says what goes and what stays, and asks
 	@PYTHONPATH=infra $(BIN)/python -m stack delete
+
+.PHONY: release
+release: $(VENV)/run.stamp ## make a layer's name free for another requirements file NAME=…
+	@$(if $(NAME),,echo 'Say which layer is meant: make release NAME=web-py313-arm64' >&2; exit 2;) PYTHONPATH=infra $(BIN)/python -m stack release '$(NAME)'
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## renew the hashed requirements files

@@ -2,6 +2,9 @@
 
 A claim is an object of the bucket, `claims/<layer name>.json`. S3's conditional writes decide between two who
 want the same; Lambda's own API has neither conditions nor tokens that would.
+
+Nothing that whoever may upload can do ends a claim: neither deleting the file nor taking the name out of it.
+Others trust what the name leads to, so only an operator gives it up (`make release`, in infra/stack).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from layerdrop.conditional_write import ATTEMPTS, write_if_unchanged
 from layerdrop.errors import BuildError, ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -36,9 +39,12 @@ _MARGIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Claim:
-    """The requirements file that a name belongs to; who publishes it right now, until when (Unix time)."""
+    """The requirements file that a name belongs to; who publishes it right now, until when (Unix time).
 
-    key: str
+    `key` is None when an operator has released the name.
+    """
+
+    key: str | None
     holder: str | None = None
     until: float = 0.0
 
@@ -55,28 +61,28 @@ class ClaimStore:
     s3: S3Client
     bucket: str
 
-    def claim(self, layer_name: str, key: str, is_still_named: Callable[[str], bool]) -> None:
-        """Make a name the key's own; nothing happens if it is already.
+    def claim(self, layer_names: Sequence[str], key: str) -> None:
+        """Make names the key's own, all or none; nothing happens to those that are already.
+
+        A build that cannot be must not keep names from others. Only of two files that claim at the same
+        moment, the loser may keep a name that nobody else had.
 
         Args:
-            layer_name: The name.
-            key: The key of the requirements file that names it.
-            is_still_named: Whether another file, its owner so far, is there and still names it.
+            layer_names: The names.
+            key: The key of the requirements file that asks for them.
 
         Raises:
             BuildError: LAYER_NAME_TAKEN.
         """
         for _ in range(ATTEMPTS):
-            etag, found = self._read(layer_name)
-            if found and found.key == key:
-                return
-            if found and is_still_named(found.key):
-                raise _taken(layer_name, found.key)
+            found = {name: self._read(name) for name in layer_names}
+            if taken := {n: c.key for n, (_, c) in found.items() if c and c.key not in (None, key)}:
+                raise _taken(taken)
+            free = [(name, *of) for name, of in found.items() if of[1] is None or of[1].key is None]
             # Whoever publishes under the former owner may finish: the lease stays.
-            wanted = replace(found, key=key) if found else Claim(key)
-            if self._write(layer_name, etag, wanted):
+            if all(self._write(n, etag, replace(c, key=key) if c else Claim(key)) for n, etag, c in free):
                 return
-        raise TryLaterError(f"the claim of {layer_name} kept changing")
+        raise TryLaterError(f"the claims of {', '.join(layer_names)} kept changing")
 
     @contextmanager
     def held(self, layer_name: str, key: str, holder: str, seconds: float) -> Iterator[None]:
@@ -101,8 +107,8 @@ class ClaimStore:
     def _take(self, layer_name: str, key: str, holder: str, seconds: float) -> None:
         for _ in range(ATTEMPTS):
             etag, found = self._read(layer_name)
-            if found and found.key != key:
-                raise _taken(layer_name, found.key)
+            if found and found.key not in (None, key):
+                raise _taken({layer_name: found.key})
             if found and found.holder not in (None, holder) and found.until > time.time():
                 raise TryLaterError(f"{layer_name} is being published by {found.holder}")
             if self._write(layer_name, etag, Claim(key, holder, time.time() + seconds + _MARGIN_SECONDS)):
@@ -117,7 +123,7 @@ class ClaimStore:
                     return
                 if self._write(layer_name, etag, Claim(found.key)):
                     return
-        except (ClientError, BotoCoreError):
+        except (ClientError, BotoCoreError, BuildError):
             # What was done is done; the next one has to wait until the time is over.
             logger.warning("The layer's name is not free again before its time is over", exc_info=True)
 
@@ -129,26 +135,48 @@ class ClaimStore:
                 raise
             return None, None
         with response["Body"] as body:
-            return response["ETag"], _claim(body.read(_MAX_BYTES))
+            return response["ETag"], _claim(layer_name, body.read(_MAX_BYTES))
 
     def _write(self, layer_name: str, etag: str | None, claim: Claim) -> bool:
         return write_if_unchanged(self.s3, self.bucket, f"{PREFIX}{layer_name}.json", etag, claim.to_bytes())
 
 
-def _claim(content: bytes) -> Claim | None:
-    """The claim, or None if it is none: then nobody owns the name."""
+def _claim(layer_name: str, content: bytes) -> Claim:
+    """Read a claim.
+
+    Raises:
+        BuildError: LAYER_NAME_TAKEN, it is none. Whose the name is can be found out by an operator only.
+    """
     try:
         document = json.loads(content)
-        lease = document["lease"] or {"holder": None, "until": 0.0}
-        return Claim(str(document["key"]), lease["holder"], float(lease["until"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+    except (ValueError, RecursionError):
+        document = None
+    match document:
+        case {"key": str() | None as key, "lease": None}:
+            return Claim(key)
+        case {
+            "key": str() | None as key,
+            "lease": {"holder": str() as holder, "until": int() | float() as until},
+        }:
+            return Claim(key, holder, until)
+    raise _taken({layer_name: None})
 
 
-def _taken(layer_name: str, owner: str) -> BuildError:
+def _taken(owners: Mapping[str, str | None]) -> BuildError:
+    """The error that names belong to other files; to None where that cannot be read."""
+    layer_name, owner = next(iter(owners.items()))
+    released = " ".join(owners)
+    command = f'make release NAME="{released}"' if len(owners) > 1 else f"make release NAME={released}"
     return BuildError(
         ErrorCode.LAYER_NAME_TAKEN,
-        f'The layer "{layer_name}" already belongs to "{owner}".',
-        "Give this one another name, by its path or by the setting name; or delete that file first.",
+        " ".join(
+            f'The layer "{name}" belongs to "{key}", which claimed it first.'
+            if key
+            else f'Whose the layer "{name}" is cannot be read: {PREFIX}{name}.json is no claim.'
+            for name, key in owners.items()
+        ),
+        "Give this one another name, by its path or by the setting name. A name stays with its file even "
+        "when that is moved or deleted: to hand it on, ask whoever runs the stack for "
+        f"`{command}`, then upload this file again.",
         {"layer_name": layer_name, "owner": owner},
     )

@@ -43,7 +43,7 @@ class ErrorCode(StrEnum):
     PUBLISH_REFUSED = "PUBLISH_REFUSED"
     """Lambda does not take the layer as it is."""
     LAYER_NAME_TAKEN = "LAYER_NAME_TAKEN"
-    """Another requirements file already makes the layer of that name."""
+    """The layer's name belongs to another requirements file, even if that is gone by now."""
     SUPERSEDED = "SUPERSEDED"
     """A newer version of the file was uploaded meanwhile; seen only if that one is deleted for good."""
     BUILD_NOT_STARTED = "BUILD_NOT_STARTED"

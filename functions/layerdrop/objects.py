@@ -57,21 +57,6 @@ class RequirementsReader:
             )
         return _text(build_input.key, content)
 
-    def current(self, bucket: str, key: str) -> str | None:
-        """The text of a file as it is now, or None when there is none.
-
-        Raises:
-            BuildError: REQUIREMENTS_INVALID, when it is no text.
-        """
-        try:
-            response = self.s3.get_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if error_code(error) not in _GONE:
-                raise
-            return None
-        with response["Body"] as body:
-            return _text(key, body.read(MAX_REQUIREMENTS_BYTES + 1))
-
 
 @dataclass(frozen=True)
 class ReportReader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -13,12 +12,11 @@ from layerdrop.aws import s3_client
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PlanBuildEnvironment
-from layerdrop.errors import BuildError
 from layerdrop.input_versions import InputVersions
 from layerdrop.manifest import building
 from layerdrop.manifest_store import ManifestStore
 from layerdrop.objects import RequirementsReader
-from layerdrop.plan import layer_names, plan
+from layerdrop.plan import plan
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
 if TYPE_CHECKING:
@@ -54,8 +52,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     key = input_key.parse(build_input.key)
     wanted = settings.parse(REQUIREMENTS.read(build_input))
     targets = plan(build_input, execution, key, wanted, ENVIRONMENT.default_runtime, ENVIRONMENT.workshops)
-    for target in targets:
-        CLAIMS.claim(target.layer_name, build_input.key, partial(_is_named, target.layer_name))
+    CLAIMS.claim([target.layer_name for target in targets], build_input.key)
     logger.info("Build planned", targets=[target.id for target in targets])
     metrics.add_metric("LayersPlanned", MetricUnit.Count, len(targets))
     return {
@@ -64,15 +61,3 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         "manifest_key": input_key.manifest_key(build_input.key),
         "targets": [target.to_json() for target in targets],
     }
-
-
-def _is_named(layer_name: str, key: str) -> bool:
-    """Whether a requirements file is there and asks for a layer of that name, as it is now."""
-    try:
-        text = REQUIREMENTS.current(ENVIRONMENT.bucket, key)
-        if text is None:
-            return False
-        names = layer_names(input_key.parse(key), settings.parse(text), ENVIRONMENT.default_runtime)
-    except BuildError:
-        return True  # it cannot be built as it is; its owner will mend it and count on the name
-    return layer_name in names.values()

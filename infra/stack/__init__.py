@@ -1,4 +1,4 @@
-"""What the owner of the stack does beside deploying: keeping it from deletion by mistake, and deleting it.
+"""What the owner of the stack does beside deploying: protecting it, deleting it, handing on layers' names.
 
-``python -m stack protect`` and ``python -m stack delete``, with this folder on the path; make calls them.
+``python -m stack protect``, ``delete`` and ``release NAME``, with this folder on the path; make calls them.
 """

@@ -1,4 +1,4 @@
-"""The commands behind ``make deploy`` and ``make delete``: ``python -m stack protect`` and ``delete``."""
+"""What make calls for the stack's owner: ``python -m stack protect``, ``delete`` and ``release``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from botocore import exceptions
 from rich.console import Console
 
-from stack import removal
+from stack import release, removal
 from stack.config import ConfigError, StackConfig
-from stack.inventory import NeverDeployedError, NoStackError, find, take
+from stack.inventory import NeverDeployedError, NoStackError, find, place, take
+from stack.release import ReleaseError
 from stack.removal import RemovalError
 
 if TYPE_CHECKING:
@@ -40,19 +41,24 @@ _SIGNED_OUT_CODES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
-    parser.add_argument("command", choices=["protect", "delete"])
     parser.add_argument("--config", type=Path, default=Path("samconfig.toml"), help="default: %(default)s")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("protect", help="have CloudFormation refuse to delete the stack")
+    commands.add_parser("delete", help="delete the stack")
+    releasing = commands.add_parser("release", help="make layers' names free for other files")
+    releasing.add_argument("names", nargs="+", metavar="NAME")
     options = parser.parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    run = {"protect": _protect, "delete": _delete}[options.command]
+    run = {"protect": _protect, "delete": _delete, "release": _release}[options.command]
     try:
-        return run(StackConfig.read(options.config), console)
+        return run(StackConfig.read(options.config), console, options)
     except KeyboardInterrupt:
         console.print("\nInterrupted. What CloudFormation has begun goes on.")
         return INTERRUPTED
     except (
         ConfigError,
         NoStackError,
+        ReleaseError,
         RemovalError,
         exceptions.BotoCoreError,
         exceptions.ClientError,
@@ -61,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _protect(config: StackConfig, console: Console) -> int:
+def _protect(config: StackConfig, console: Console, _options: argparse.Namespace) -> int:
     """Have CloudFormation refuse to delete the stack."""
     session = config.session()
     try:
@@ -76,7 +82,7 @@ def _protect(config: StackConfig, console: Console) -> int:
     return 0
 
 
-def _delete(config: StackConfig, console: Console) -> int:
+def _delete(config: StackConfig, console: Console, _options: argparse.Namespace) -> int:
     """Say what would go and what would stay, ask, and do it."""
     session = config.session()
     inventory = take(session, config)
@@ -95,6 +101,31 @@ def _delete(config: StackConfig, console: Console) -> int:
         console.print("\nTo remove that, too, once no function uses the layers any more:\n")
         for line in removal.by_hand(inventory, config.profile):
             console.print(line)
+    return 0
+
+
+def _release(config: StackConfig, console: Console, options: argparse.Namespace) -> int:
+    """Say whose the names are and what follows, ask, and release them."""
+    session = config.session()
+    where = place(session, config.name)
+    # make passes several names as one word.
+    names = dict.fromkeys(name for given in options.names for name in given.split())
+    claims = [release.look(session, where, name) for name in names]
+    for claimed in claims:
+        for line in release.in_words(claimed):
+            console.print(line)
+    console.print(
+        "\nOnce released, a name is owned by the first upload that asks for it. Its build publishes the next "
+        "version and moves the pointer /layerdrop/NAME, which others may follow. Versions that are there "
+        "stay."
+    )
+    console.print("Type release to go on: ", end="")
+    if sys.stdin.readline().strip() != "release":
+        console.print("\nNothing was released.")
+        return 1
+    for claimed in claims:
+        release.release(session, where, claimed)
+        console.print(f"{claimed.name} is free: upload the file that shall own it, once more if it is there.")
     return 0
 
 

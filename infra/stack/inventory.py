@@ -69,6 +69,14 @@ class Inventory:
     uploads: str | None
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a stack keeps and does what: its bucket, and its state machine if there is one."""
+
+    bucket: str
+    state_machine: str | None
+
+
 def find(session: boto3.Session, name: str) -> dict[str, Any]:
     """Return what CloudFormation says of the stack.
 
@@ -100,13 +108,7 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
             f"CloudFormation is at work on the stack {config.name} ({status}): try again later."
         )
     client = session.client("cloudformation")
-    pages = client.get_paginator("list_stack_resources").paginate(StackName=stack["StackId"])
-    made = {
-        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-        for page in pages
-        for resource in page["StackResourceSummaries"]
-        if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != _ENDED
-    }
+    made = _made(client, stack)
     bucket = made.get(BUCKET)
     _, _, _, region, account, _ = stack["StackId"].split(":", 5)
     return Inventory(
@@ -121,6 +123,29 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
         unanswered=sum(_if_there(_waiting, session, made.get(queue)) or 0 for queue in QUEUES),
         uploads=_uploads(client, config.s3_prefix),
     )
+
+
+def place(session: boto3.Session, name: str) -> Place:
+    """Return where the stack keeps and does what.
+
+    Raises:
+        NoStackError: There is no such stack, it is not Layerdrop's, or it has no bucket (yet).
+    """
+    made = _made(session.client("cloudformation"), find(session, name))
+    if BUCKET not in made:
+        raise NoStackError(f"The stack {name} has no bucket: run make deploy first.")
+    return Place(made[BUCKET], made.get(STATE_MACHINE))
+
+
+def _made(client: Any, stack: dict[str, Any]) -> dict[str, str]:
+    """The physical ids of the stack's resources, by their names in the template."""
+    pages = client.get_paginator("list_stack_resources").paginate(StackName=stack["StackId"])
+    return {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for page in pages
+        for resource in page["StackResourceSummaries"]
+        if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != _ENDED
+    }
 
 
 def _described(client: Any, name: str) -> dict[str, Any] | None:

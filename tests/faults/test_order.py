@@ -2,9 +2,14 @@
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stack import release
+from stack.inventory import Place
+
+from local.settings import BUCKET
 
 from .harness import Pipeline
 
@@ -101,22 +106,39 @@ def test_odd_keys_deletions_and_restored_versions(pipeline: Pipeline, tried: Any
     tried("odd keys, deleted inputs, restored versions", len(keys) + 3, len(keys) + 3)
 
 
+@pytest.mark.attack("another team's file takes a layer's name, before and after the first file is deleted")
 def test_two_files_one_name(pipeline: Pipeline, tried: Any) -> None:
-    """The later is refused, until the first gives the name up; never do they take turns."""
+    """The later is refused, also when the first is deleted, until an operator releases the name."""
     mine, theirs = (f"requirements/arm64/{name}/requirements.txt" for name in ("owner", "rival"))
     named = '# /// layer\n# name = "contested"\n# ///\n'
     layer = "contested-py313-arm64"
-    pipeline.wait([pipeline.upload(mine, named + "six==1")])
+
+    def refused(key: str, text: str, owner: str) -> None:
+        pipeline.wait([pipeline.upload(key, named + text)])
+        error = pipeline.manifest(key)["error"]
+        assert (error["code"], error["details"]["owner"]) == ("LAYER_NAME_TAKEN", owner)
+
+    def succeeds(key: str, text: str) -> None:
+        pipeline.wait([pipeline.upload(key, named + text)])
+        assert pipeline.manifest(key)["status"] == "SUCCEEDED"
+
+    succeeds(mine, "six==1")
     for number in range(3):
-        pipeline.wait([pipeline.upload(theirs, f"{named}six==9.{number}")])
-        error = pipeline.manifest(theirs)["error"]
-        assert (error["code"], error["details"]["owner"]) == ("LAYER_NAME_TAKEN", mine)
-        pipeline.wait([pipeline.upload(mine, f"{named}six==1.{number}")])
-        assert pipeline.manifest(mine)["status"] == "SUCCEEDED"
+        refused(theirs, f"six==9.{number}", mine)
+        succeeds(mine, f"six==1.{number}")
     assert len(pipeline.versions(layer)) == 4
-    pipeline.aws.clients.s3.delete_object(Bucket="layerdrop-local", Key=mine)
-    pipeline.wait([pipeline.upload(theirs, f"{named}six==10")])
-    assert pipeline.manifest(theirs)["status"] == "SUCCEEDED"
-    pipeline.wait([pipeline.upload(mine, named + "six==1")])
-    assert pipeline.manifest(mine)["error"]["code"] == "LAYER_NAME_TAKEN"
-    tried("two files claim one layer name", 9, 9)
+    pointer = pipeline.pointer(layer)
+    pipeline.aws.clients.s3.delete_object(Bucket=BUCKET, Key=mine)
+    refused(theirs, "six==10", mine)
+    assert len(pipeline.versions(layer)) == 4
+    assert pipeline.pointer(layer) == pointer
+    succeeds(mine, "six==2")
+    pipeline.wait([pipeline.upload(mine, "six==2")])  # it has no such name any more
+    refused(theirs, "six==10", mine)
+
+    session: Any = SimpleNamespace(client=pipeline.aws.clients.get)
+    place = Place(BUCKET, pipeline.outputs["StateMachine"])
+    release.release(session, place, release.look(session, place, layer))
+    succeeds(theirs, "six==10")
+    refused(mine, "six==1", theirs)
+    tried("two files claim one layer name", 13, 13)

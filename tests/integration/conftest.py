@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.responses import ActionResult
 
 from local.deploy import Deployment
 from local.server import EmbeddedAws
 from local.settings import BUCKET
 from local.watch import Upload, Watcher, follow
+
+from .owner import Owner, stack_of, write_config
 
 Result = TypeVar("Result")
 SECONDS = 60
@@ -76,6 +82,40 @@ def pipeline(aws: EmbeddedAws) -> Pipeline:
     stack = aws.deploy()
     aws.warm()
     return Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]))
+
+
+@pytest.fixture
+def termination_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto keeps the flag, but can neither change it nor obey it."""
+
+    def update(response: CloudFormationResponse) -> ActionResult:
+        stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))
+        stack.enable_termination_protection = response._get_bool_param("EnableTerminationProtection")
+        return ActionResult({"StackId": stack.stack_id})
+
+    original = CloudFormationBackend.delete_stack
+
+    def delete(backend: CloudFormationBackend, name: str) -> None:
+        if backend.get_stack(name).enable_termination_protection:
+            raise ValidationError(message=f"Stack [{name}] has TerminationProtection enabled")
+        original(backend, name)
+
+    monkeypatch.setattr(CloudFormationResponse, "update_termination_protection", update, raising=False)
+    monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete)
+
+
+@pytest.fixture
+def owner(aws: EmbeddedAws, tmp_path: Path, termination_protection: None) -> Owner:
+    """A person in a folder with a samconfig.toml, and no stack yet."""
+    write_config(tmp_path)
+    return Owner(aws, tmp_path)
+
+
+@pytest.fixture
+def deployed(owner: Owner) -> Iterator[Owner]:
+    """The same with a stack."""
+    with stack_of(owner):
+        yield owner
 
 
 @pytest.fixture

@@ -6,21 +6,13 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend, Event
-from moto.cloudformation.responses import CloudFormationResponse
-from moto.core.responses import ActionResult
 
-from local.environment import aws_variables
-from local.server import EmbeddedAws
-from local.settings import ROOT
+from .owner import TEMPLATE, Owner
 
 
 def small_layer(content: bytes) -> bytes:
@@ -28,120 +20,6 @@ def small_layer(content: bytes) -> bytes:
     with zipfile.ZipFile(layer, "w") as archive:
         archive.writestr("python/module.py", content)
     return layer.getvalue()
-
-
-ROLE = "arn:aws:iam::123456789012:role/r"
-WAITING = json.dumps({"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 600, "End": True}}})
-TEMPLATE: dict[str, Any] = {
-    "Description": "Layerdrop: as much of it as is looked at",
-    "Resources": {
-        "Bucket": {
-            "Type": "AWS::S3::Bucket",
-            "DeletionPolicy": "Retain",
-            "Properties": {"BucketName": "kept", "VersioningConfiguration": {"Status": "Enabled"}},
-        },
-        "UnansweredUploads": {"Type": "AWS::SQS::Queue"},
-        "UnansweredBuilds": {"Type": "AWS::SQS::Queue"},
-        "BuildLayers": {
-            "Type": "AWS::StepFunctions::StateMachine",
-            "Properties": {"StateMachineName": "removable", "DefinitionString": WAITING, "RoleArn": ROLE},
-        },
-    },
-}
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A person with a shell, in a folder with a samconfig.toml."""
-
-    aws: EmbeddedAws
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        return (
-            own
-            | aws_variables(self.aws.endpoint)
-            | {"PYTHONPATH": str(ROOT / "infra"), "NO_PROXY": "127.0.0.1"}
-        )
-
-    def run(
-        self, command: str, answer: str = "", **variables: str | None
-    ) -> subprocess.CompletedProcess[str]:
-        environment: dict[str, Any] = self.environment | variables
-        return subprocess.run(
-            [sys.executable, "-m", "stack", command],
-            cwd=self.folder,
-            env={name: value for name, value in environment.items() if value is not None},
-            input=answer,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def stack(self, name: str = "removable") -> dict[str, Any]:
-        found: list[dict[str, Any]] = self.aws.clients.get("cloudformation").describe_stacks(StackName=name)[
-            "Stacks"
-        ]
-        return found[0]
-
-
-@pytest.fixture(autouse=True)
-def termination_protection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto keeps the flag, but can neither change it nor obey it."""
-
-    def update(response: CloudFormationResponse) -> ActionResult:
-        stack = response.cloudformation_backend.get_stack(response._get_param("StackName"))
-        stack.enable_termination_protection = response._get_bool_param("EnableTerminationProtection")
-        return ActionResult({"StackId": stack.stack_id})
-
-    original = CloudFormationBackend.delete_stack
-
-    def delete(backend: CloudFormationBackend, name: str) -> None:
-        if backend.get_stack(name).enable_termination_protection:
-            raise ValidationError(message=f"Stack [{name}] has TerminationProtection enabled")
-        original(backend, name)
-
-    monkeypatch.setattr(CloudFormationResponse, "update_termination_protection", update, raising=False)
-    monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete)
-
-
-@pytest.fixture
-def owner(aws: EmbeddedAws, tmp_path: Path) -> Owner:
-    (tmp_path / "samconfig.toml").write_text(
-        '[default.global.parameters]\nstack_name = "other"\n'
-        '[default.deploy.parameters]\nstack_name = "removable"\nregion = "us-east-1"\n'
-    )
-    return Owner(aws, tmp_path)
-
-
-@pytest.fixture
-def deployed(owner: Owner) -> Iterator[Owner]:
-    client, s3 = owner.aws.clients.get("cloudformation"), owner.aws.clients.s3
-    client.create_stack(StackName="removable", TemplateBody=json.dumps(TEMPLATE))
-    # moto's CloudFormation makes it where its interpreter does not see it.
-    machines = owner.aws.clients.stepfunctions
-    machine = machines.create_state_machine(name="removable", definition=WAITING, roleArn=ROLE)[
-        "stateMachineArn"
-    ]
-    for layer in ("web-py313-arm64", "data-py313-x86_64"):
-        s3.put_object(Bucket="kept", Key=f"claims/{layer}.json", Body=b"{}")
-        s3.put_object(Bucket="kept", Key=f"claims/{layer}.json", Body=b'{"again": true}')
-    yield owner
-    for execution in machines.list_executions(stateMachineArn=machine)["executions"]:
-        machines.stop_execution(executionArn=execution["executionArn"])
-    machines.delete_state_machine(stateMachineArn=machine)
-    for stack in client.list_stacks(StackStatusFilter=["CREATE_COMPLETE"])["StackSummaries"]:
-        client.update_termination_protection(StackName=stack["StackName"], EnableTerminationProtection=False)
-        client.delete_stack(StackName=stack["StackName"])
-    try:
-        versions = s3.list_object_versions(Bucket="kept").get("Versions", [])
-        for version in versions:
-            s3.delete_object(Bucket="kept", Key=version["Key"], VersionId=version["VersionId"])
-        s3.delete_bucket(Bucket="kept")
-    except ClientError:
-        pass  # the test has removed it
 
 
 def test_a_stack_that_is_deployed_is_protected(deployed: Owner) -> None:
@@ -178,7 +56,7 @@ def test_it_says_what_goes_and_what_stays_before_it_asks(deployed: Owner) -> Non
 @pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", "Removable\n"])
 def test_nothing_but_the_name_deletes(deployed: Owner, answer: str) -> None:
     deployed.run("protect")
-    assert deployed.run("delete", answer).returncode == 1
+    assert deployed.run("delete", answer=answer).returncode == 1
     assert deployed.stack()["StackStatus"] == "CREATE_COMPLETE"
     assert deployed.stack()["EnableTerminationProtection"] is True
 

@@ -58,6 +58,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     "PlanBuildRole": (
         *PUBLISHING,
         UPLOADING,
+        ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "builds/x/y/report.json"),
         ("s3:GetObject", OBJECT + "layers/0.zip"),

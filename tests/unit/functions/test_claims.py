@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -20,40 +22,104 @@ def store(account: Any) -> ClaimStore:
     return ClaimStore(account.s3, account.bucket)
 
 
-def refused(store: ClaimStore, key: str) -> BuildError:
+OTHER = "web-py312-arm64"
+
+
+def refused(store: ClaimStore, key: str, *names: str) -> BuildError:
     with pytest.raises(BuildError) as caught:
-        store.claim(NAME, key, lambda _: True)
+        store.claim(names or [NAME], key)
     assert caught.value.problem.code == ErrorCode.LAYER_NAME_TAKEN
     return caught.value
 
 
-def test_the_later_of_two_is_told_whose_the_name_is(store: ClaimStore) -> None:
-    store.claim(NAME, "a", lambda _: True)
-    store.claim(NAME, "a", lambda _: False)
+def put(account: Any, content: bytes) -> None:
+    account.s3.put_object(Bucket=account.bucket, Key=f"claims/{NAME}.json", Body=content)
+
+
+def released(account: Any, lease: Any = None) -> None:
+    put(account, json.dumps({"schema": "layerdrop/claim/1", "key": None, "lease": lease}).encode())
+
+
+def test_the_later_of_two_is_told_whose_the_name_is_and_what_hands_it_on(store: ClaimStore) -> None:
+    store.claim([NAME], "a")
+    store.claim([NAME], "a")
     told = refused(store, "b").problem
     assert NAME in told.message
     assert '"a"' in told.message
+    assert f"`make release NAME={NAME}`" in told.hint
+    assert told.details == {"layer_name": NAME, "owner": "a"}
 
 
-def test_a_name_that_its_owner_gave_up_is_free(store: ClaimStore) -> None:
-    store.claim(NAME, "a", lambda _: True)
-    asked: list[str] = []
-    store.claim(NAME, "b", lambda owner: bool(asked.append(owner)))
-    assert asked == ["a"]
+def test_all_that_are_taken_are_named_with_one_command(store: ClaimStore) -> None:
+    store.claim([NAME, OTHER], "a")
+    told = refused(store, "b", NAME, "free", OTHER).problem
+    assert NAME in told.message
+    assert OTHER in told.message
+    assert f'`make release NAME="{NAME} {OTHER}"`' in told.hint
+
+
+@pytest.mark.attack("an uploader has names kept from others by a build that is refused")
+def test_whoever_is_refused_one_name_gets_none(store: ClaimStore) -> None:
+    store.claim([NAME], "a")
+    refused(store, "b", OTHER, NAME)
+    store.claim([OTHER], "c")
+
+
+def test_what_an_operator_released_is_the_next_one_s(account: Any, store: ClaimStore) -> None:
+    store.claim([NAME], "a")
+    released(account)
+    store.claim([NAME], "b")
     assert '"b"' in refused(store, "a").problem.message
 
 
+def test_what_was_released_while_it_was_built_is_published_all_the_same(
+    account: Any, store: ClaimStore
+) -> None:
+    released(account)
+    with store.held(NAME, "a", "first", 60):
+        assert '"a"' in refused(store, "b").problem.message
+
+
+def test_whoever_gets_a_released_name_waits_for_the_former_owner_s_publishing(
+    account: Any, store: ClaimStore
+) -> None:
+    """As when the operator's clock is ahead."""
+    released(account, {"holder": "first", "until": time.time() + 60})
+    store.claim([NAME], "b")
+    with pytest.raises(TryLaterError), store.held(NAME, "b", "second", 60):
+        pytest.fail("both hold it")
+
+
+def test_a_claim_of_the_first_release_is_read(account: Any, store: ClaimStore) -> None:
+    """Claims outlive upgrades: to the letter what the first version wrote."""
+    put(account, b'{"schema": "layerdrop/claim/1", "key": "a", "lease": null}\n')
+    store.claim([NAME], "a")
+    assert '"a"' in refused(store, "b").problem.message
+
+
+@pytest.mark.attack("a name is had by breaking its claim")
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b'{"key": "a"}', b"\xff", b'{"key": "a", "lease": 7}']
+    "content",
+    [b"", b"{}", b"[]", b'{"key": "a"}', b"\xff", b'{"key": "a", "lease": 7}', b'{"key": 7, "lease": null}'],
 )
-def test_what_is_no_claim_belongs_to_nobody(account: Any, store: ClaimStore, content: bytes) -> None:
-    account.s3.put_object(Bucket=account.bucket, Key=f"claims/{NAME}.json", Body=content)
-    store.claim(NAME, "b", lambda _: True)
-    refused(store, "a")
+def test_what_is_no_claim_takes_an_operator(account: Any, store: ClaimStore, content: bytes) -> None:
+    put(account, content)
+    told = refused(store, "b").problem
+    assert f"claims/{NAME}.json" in told.message
+    assert f"`make release NAME={NAME}`" in told.hint
+    with pytest.raises(BuildError, match="LAYER_NAME_TAKEN"), store.held(NAME, "b", "first", 60):
+        pytest.fail("it is nobody's to publish")
+
+
+def test_a_claim_broken_while_it_is_held_does_not_hide_what_was_published(
+    account: Any, store: ClaimStore
+) -> None:
+    with store.held(NAME, "a", "first", 60):
+        put(account, b"")
 
 
 def test_one_publishes_at_a_time(store: ClaimStore) -> None:
-    store.claim(NAME, "a", lambda _: True)
+    store.claim([NAME], "a")
     with (
         store.held(NAME, "a", "first", 60),
         pytest.raises(TryLaterError),
@@ -68,18 +134,6 @@ def test_the_dead_hold_nothing_for_long(store: ClaimStore, monkeypatch: pytest.M
     monkeypatch.setattr(claims, "_MARGIN_SECONDS", 0.0)
     store._take(NAME, "a", "dead", 0.0)
     with store.held(NAME, "a", "living", 60):
-        pass
-
-
-def test_whoever_takes_a_name_over_waits_for_the_former_owner_s_publishing(store: ClaimStore) -> None:
-    store.claim(NAME, "a", lambda _: True)
-    with store.held(NAME, "a", "first", 60):
-        store.claim(NAME, "b", lambda _: False)
-        with pytest.raises(TryLaterError), store.held(NAME, "b", "second", 60):
-            pytest.fail("both hold it")
-    with pytest.raises(BuildError, match="LAYER_NAME_TAKEN"), store.held(NAME, "a", "first", 60):
-        pytest.fail("it is another's by now")
-    with store.held(NAME, "b", "second", 60):
         pass
 
 

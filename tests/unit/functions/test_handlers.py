@@ -211,6 +211,48 @@ def test_one_target_s_failure_leaves_the_others_their_layers(
     assert good["error"] is None
 
 
+GIVEN_UP = {
+    "deleted": None,
+    "deleted for good": b"",
+    "named otherwise": b'# /// layer\n# name = "mine-too"\n# ///\nrequests\n',
+    "for another runtime": b'# /// layer\n# runtimes = ["python3.12"]\n# ///\nrequests\n',
+    "broken": b"\x00",
+}
+
+
+@pytest.mark.attack("another team's file takes a layer's name once the first file is gone")
+@pytest.mark.parametrize("how", GIVEN_UP)
+def test_a_name_outlives_what_its_file_says(account: Any, handler: Call, build: Call, how: str) -> None:
+    mine = account.upload(KEY, b"requests", "01")
+    _, manifest = run(account, handler, build, mine)
+    pointer = account.ssm.get_parameter(Name="/layerdrop/web-py313-arm64")["Parameter"]["Value"]
+    if how == "deleted":
+        account.s3.delete_object(Bucket=account.bucket, Key=KEY)
+    elif how == "deleted for good":
+        account.s3.delete_object(Bucket=account.bucket, Key=KEY, VersionId=mine.version_id)
+    else:
+        run(account, handler, build, account.upload(KEY, GIVEN_UP[how] or b"", "02"))
+
+    theirs = "requirements/arm64/rival/requirements.txt"
+    text = b'# /// layer\n# name = "web"\n# ///\nevil\n'
+    result, manifest = run(account, handler, build, account.upload(theirs, text, "03"))
+
+    assert result == {"status": "FAILED"}
+    assert manifest["error"]["code"] == ErrorCode.LAYER_NAME_TAKEN
+    assert manifest["error"]["details"]["owner"] == KEY
+    versions = account.lambda_.list_layer_versions(LayerName="web-py313-arm64")["LayerVersions"]
+    assert [version["LayerVersionArn"] for version in versions] == [pointer]
+    parameter = account.ssm.get_parameter(Name="/layerdrop/web-py313-arm64")["Parameter"]
+    assert parameter["Value"] == pointer
+
+
+def test_a_file_deleted_and_uploaded_again_goes_on(account: Any, handler: Call, build: Call) -> None:
+    run(account, handler, build, account.upload(KEY, b"requests", "01"))
+    account.s3.delete_object(Bucket=account.bucket, Key=KEY)
+    _, manifest = run(account, handler, build, account.upload(KEY, b"requests", "02"))
+    assert manifest["status"] == "SUCCEEDED"
+
+
 @pytest.mark.parametrize("left", [None, b"not JSON", b'{"schema": "layerdrop/report/9"}'])
 def test_a_job_without_a_usable_report_publishes_nothing(
     account: Any, handler: Call, build: Call, left: bytes | None
