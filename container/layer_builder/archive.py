@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from layer_builder import layout
+from layer_builder import layout, paths
 from layer_builder.errors import UnsafeWheelError
 from layer_builder.precedence import ranked
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from layer_builder.target import Target
     from layer_builder.wheel import Member, Wheel
 
-FORMAT = 1  # raise it when the same wheels would give other bytes: it is part of a layer's digest
+# Raise it when the same wheels would give other bytes, or are judged more strictly than those that went into
+# the layers that are there: it is part of a layer's digest.
+FORMAT = 2
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _DIRECTORY_HEADER = struct.Struct("<4s6H3L5H2L")
@@ -97,9 +99,27 @@ def write(plan: Plan, file: BinaryIO) -> Written:
     """Write the zip to an open, empty file.
 
     Raises:
+        UnsafeWheelError: a file would lie where a layer has nothing, whatever let it pass until here.
         OSError: the file cannot be written, or a wheel not read.
     """
-    return _Writer(file).write(plan.entries)
+    for entry in plan.entries:
+        if fault := paths.layer_fault(entry.path):
+            pick = entry.wheel.pick
+            raise UnsafeWheelError(
+                f"The layer cannot have {entry.path!r} of {pick.filename}: that {fault}.",
+                hint=f"Take another version of {pick.name}, and tell its authors.",
+                details={"package": pick.name, "wheel": pick.filename, "path": entry.path},
+            )
+    return pack(plan.entries, file)
+
+
+def pack(entries: Sequence[Entry], file: BinaryIO) -> Written:
+    """Write a zip of entries that is no layer, to an open, empty file.
+
+    Raises:
+        OSError: the file cannot be written, or a wheel not read.
+    """
+    return _Writer(file).write(entries)
 
 
 def _check_folders(by_path: dict[str, Entry]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import signal
 import struct
 import subprocess
@@ -26,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
-from layer_builder import archive, files, interpreter, layout
+from layer_builder import archive, files, interpreter, layout, paths
 from layer_builder.errors import EXIT_BUG, BuildError
 from layer_builder.layout import Entry
 from layer_builder.limits import MAX_UNZIPPED_BYTES
@@ -300,6 +301,8 @@ def _modules(wheel: Wheel, target: Target) -> Iterator[_Module]:
         member = entry.member
         if member is None or not name.endswith(".py") or name == ".py" or "__pycache__" in folders:
             continue
+        if not paths.is_name(posixpath.basename(_cached(entry.path, target))):
+            continue  # Python could not write it either
         top, _, rest = member.path.partition("/")
         if top.endswith(".data") and not rest.startswith(("purelib/", "platlib/")):
             continue
@@ -433,7 +436,7 @@ def _join(wheel: Wheel, file: Path, parts: Iterable[_Part], target: Target) -> _
             sources.append(module)
             offset += compressed
     with files.written_atomically(file) as stream:
-        length = archive.write(archive.Plan(tuple(entries), (), {}), stream).bytes
+        length = archive.pack(entries, stream).bytes
         places = list(_places(stream))
     rows = tuple(
         _Row(path, source.crc, source.size, *place)

@@ -7,6 +7,8 @@ do, and details for programs. Exit statuses: 2 the requirements are at fault (ne
 
 from typing import Any, ClassVar
 
+from layer_builder.wording import cut
+
 EXIT_OK = 0
 EXIT_INPUT = 2
 EXIT_BUG = 70
@@ -20,9 +22,9 @@ class BuildError(Exception):
     exit_status: int = EXIT_INPUT
 
     def __init__(self, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = cut(message)
+        self.hint = cut(hint)
+        super().__init__(self.message)
         self.details = details or {}
 
 
@@ -103,6 +105,12 @@ class UnsafeWheelError(BuildError):
     """A wheel that lies, is broken, or would write outside its place."""
 
     code = "UNSAFE_WHEEL"
+
+
+class WheelTooComplexError(BuildError):
+    """A wheel of which reading, or judging, takes far more time or memory than of any real one."""
+
+    code = "WHEEL_TOO_COMPLEX"
 
 
 class LayerTooLargeError(BuildError):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from layer_builder import __version__, redaction
+from layer_builder.wording import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,11 +127,16 @@ class Report:
             "layer": asdict(self.layer) if self.layer and not error else None,
             "packages": [asdict(package) for package in self.packages],
             "system_packages": [asdict(package) for package in self.system_packages],
-            "checks": self.checks,
-            "warnings": self.warnings,
+            "checks": bounded(self.checks),
+            "warnings": bounded(self.warnings),
             "timings": self.timings,
             "error": error
-            and {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details},
+            and {
+                "code": error.code,
+                "message": error.message,
+                "hint": error.hint,
+                "details": bounded(error.details),
+            },
         }
         text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
         return redaction.clean(text).encode() + b"\n"

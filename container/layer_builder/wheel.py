@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from layer_builder import files
-from layer_builder.errors import LayerTooLargeError, UnsafeWheelError
+from layer_builder import files, paths
+from layer_builder.errors import LayerTooLargeError, UnsafeWheelError, WheelTooComplexError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from layer_builder.elf import Collector
     from layer_builder.resolve import Pick
 
-_RECORD_FORMAT = 2
+_RECORD_FORMAT = 3  # raise it when wheels are found otherwise, or judged more strictly
 _RECORD_NAME = f"contents-{_RECORD_FORMAT}.json"
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_EXTRA_HEADER = struct.Struct("<2H")
+_UNICODE_PATH = 0x7075  # Info-ZIP's, which gives a member another name (APPNOTE.TXT 4.6.9)
+_UNICODE_PATH_NAME = 5  # bytes before the name there: a version and a checksum
 _UTF8_NAME = 0x800
 # How hard it was compressed, lengths after the data, a UTF-8 name; the others are encryption and patches.
 _HARMLESS_FLAGS = 0x2 | 0x4 | 0x8 | _UTF8_NAME
@@ -54,6 +57,10 @@ _BROKEN: tuple[type[Exception], ...] = (
     UnicodeError,
     csv.Error,
 )
+# Bytes that we read as a whole; of real wheels, READMEs and some ten thousand files make the longest.
+_MAX_TEXT = {"METADATA": 4 << 20, "WHEEL": 1 << 18, "RECORD": 16 << 20, "entry_points.txt": 1 << 20}
+_MAX_ROWS = 200_000  # of RECORD
+_MAX_LICENSE = 256  # characters
 _SCRIPT = re.compile(r"^(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?$")
 
 
@@ -149,12 +156,14 @@ def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
     """
     try:
         with file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            for info in archive.infolist():
+                _check_path(pick, info.orig_filename.removesuffix("/"))
+                _check_name(pick, info)
             # The last of several members of one name counts, as it does for zipfile and so for pip.
             infos = {info.filename: info for info in archive.infolist()}
-            for info in infos.values():
-                _check_path(pick, info.orig_filename.removesuffix("/"))
             infos = {path: info for path, info in infos.items() if not path.endswith("/")}
             _check_sizes(pick, infos.values())
+            _check_texts(pick, infos)
             members = tuple(_members(pick, stream, infos.values()))
             for info, member in zip(infos.values(), members, strict=True):
                 if collector:
@@ -165,7 +174,9 @@ def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
             dist_info = _dist_info(pick, infos)
             license_, requires = _metadata(pick, archive.read(f"{dist_info}/METADATA"))
             _check_format(pick, archive.read(f"{dist_info}/WHEEL"))
-            _rows(archive.read(f"{dist_info}/RECORD"))
+            rows = len(_rows(archive.read(f"{dist_info}/RECORD")))
+            if rows > _MAX_ROWS:
+                raise too_complex(pick, f"its RECORD has more than {_MAX_ROWS:,} rows")
             scripts = tuple(_scripts(pick, archive, f"{dist_info}/entry_points.txt"))
     except _BROKEN as error:
         raise _unsafe(pick, f"it is no intact wheel ({error})") from error
@@ -219,18 +230,45 @@ def _offset(pick: Pick, descriptor: int, info: zipfile.ZipInfo) -> int:
         raise _unsafe(pick, f"the header of {path!r} does not match the directory")
     if name.decode("utf-8" if flags & _UTF8_NAME else "cp437") != info.orig_filename:
         raise _unsafe(pick, f"{path!r} has another name in its header")
+    extra = os.pread(descriptor, extra_length, info.header_offset + _LOCAL_HEADER.size + name_length)
+    _check_extra(pick, info, extra)
     return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
 
 
 def _check_path(pick: Pick, path: str) -> None:
-    parts = path.split("/")
-    if (
-        "\\" in path
-        or not path.isprintable()
-        or ":" in parts[0]
-        or any(part in ("", ".", "..") for part in parts)
-    ):
-        raise _unsafe(pick, f"{path!r} is no path inside a package")
+    if fault := paths.fault(path):
+        raise _unsafe(pick, f"{path!r} {fault}")
+
+
+def _check_name(pick: Pick, info: zipfile.ZipInfo) -> None:
+    """Refuse a member that has a second name: which one counts differs from reader to reader.
+
+    zipfile takes the one in the extra field from Python 3.12 on, and has the header's in `orig_filename`.
+    """
+    if info.filename != info.orig_filename:
+        raise _unsafe(pick, f"{info.orig_filename!r} has another name, {info.filename!r}")
+    _check_extra(pick, info, info.extra)
+
+
+def _check_extra(pick: Pick, info: zipfile.ZipInfo, extra: bytes) -> None:
+    """Look for names in a member's extra field, be it the directory's or the header's."""
+    while len(extra) >= _EXTRA_HEADER.size:
+        kind, length = _EXTRA_HEADER.unpack_from(extra)
+        content, extra = extra[_EXTRA_HEADER.size :][:length], extra[_EXTRA_HEADER.size + length :]
+        if len(content) < length:
+            raise _unsafe(pick, f"the extra field of {info.orig_filename!r} is damaged")
+        # Its version and checksum say whether it counts, which not every reader looks at.
+        if kind == _UNICODE_PATH and content[_UNICODE_PATH_NAME:] != info.orig_filename.encode():
+            shown = content[_UNICODE_PATH_NAME:].decode(errors="backslashreplace")
+            raise _unsafe(pick, f"{info.orig_filename!r} has another name, {shown!r}")
+
+
+def _check_texts(pick: Pick, infos: dict[str, zipfile.ZipInfo]) -> None:
+    """Refuse texts about the wheel that are too long to be taken into memory and apart."""
+    for path, info in infos.items():
+        folder, _, name = path.partition("/")
+        if folder.endswith(".dist-info") and info.file_size > _MAX_TEXT.get(name, info.file_size):
+            raise too_complex(pick, f"its {name} has {info.file_size:,} bytes")
 
 
 def _check_content(
@@ -324,7 +362,8 @@ def _check_format(pick: Pick, content: bytes) -> None:
 
 
 def _rows(record: bytes) -> list[list[str]]:
-    return [row for row in csv.reader(io.StringIO(record.decode())) if row]
+    rows = (row for row in csv.reader(io.StringIO(record.decode())) if row)
+    return list(itertools.islice(rows, _MAX_ROWS + 1))
 
 
 def _license(raw: Any) -> str | None:
@@ -334,7 +373,7 @@ def _license(raw: Any) -> str | None:
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
     if expression := raw.get("license_expression"):
-        return str(expression)
+        return _shortened(str(expression))
     text = (raw.get("license") or "").strip()
     text = text if "\n" not in text and len(text) <= 100 else ""  # the license itself, not its name
     with suppress(InvalidLicenseExpression):
@@ -343,7 +382,7 @@ def _license(raw: Any) -> str | None:
     named = [line.rpartition(" :: ")[2] for line in raw.get("classifiers", ()) if line.startswith(prefix)]
     named = [name for name in named if name != "OSI Approved"]
     if named:
-        return ", ".join(named)
+        return _shortened(", ".join(named))
     return text if text and text != "UNKNOWN" else None
 
 
@@ -369,6 +408,19 @@ def _scripts(pick: Pick, archive: zipfile.ZipFile, path: str) -> Iterator[Script
             if "/" in name:
                 raise _unsafe(pick, f"its entry point {name!r} is a path")
             yield Script(name, match["module"], match["attribute"])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_LICENSE else f"{text[:_MAX_LICENSE]}…"
+
+
+def too_complex(pick: Pick, reason: str) -> WheelTooComplexError:
+    """Word the refusal of a wheel that takes too much to read."""
+    return WheelTooComplexError(
+        f"The wheel {pick.filename} is refused: {reason}, far more than any real one.",
+        hint=f"Take another version of {pick.name}, and tell its authors.",
+        details={"package": pick.name, "version": pick.version, "wheel": pick.filename, "reason": reason},
+    )
 
 
 def _unsafe(pick: Pick, reason: str) -> UnsafeWheelError:

@@ -1,0 +1,1 @@
+"""Attacks on the builder, by who may upload and by who owns a package on the index."""
