@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from layer_builder import files
-from layer_builder.errors import UnsafeWheelError
+from layer_builder.errors import UnsafeWheelError, WheelTooComplexError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,14 +31,19 @@ if TYPE_CHECKING:
 
 Kind = Literal["library", "executable", "other", "broken"]
 
-FORMAT = 1  # of the JSON; raise it when facts are added or found differently
+FORMAT = 2  # of the JSON; raise it when facts are added or found differently
+
+# What the native files of a wheel, or of a layer, may name: see `weight`. The largest real ones, of VTK and
+# Qt, come to less than half of it. Reading so much takes some seconds, and what is found some 30 MB.
+MAX_WEIGHT = 100_000
 
 _MAGIC = b"\x7fELF"
 _CHUNK = 1 << 18  # bytes
 # Bounds on what a hostile file may make us read. Real files have some 60 tags, 30 needs and 300-byte paths.
 _MAX_SEGMENTS = 256
 _MAX_TAGS = 4096
-_MAX_VERSIONS = 4096
+_CHARACTERS = 64  # of a text, for which it weighs one more
+_FILE_WEIGHT = 20
 _USUAL_STRING = 256
 _MAX_STRING = 1 << 16
 _PF_EXECUTE = 0x1
@@ -106,11 +111,24 @@ class ElfFacts:
     size: int = 0
 
 
+def weight(facts: Iterable[ElfFacts]) -> int:
+    """Sum up what files name: libraries, versions, folders, and the lengths of these names.
+
+    Facts are held in memory of all files of a layer at once, and the work to judge them grows with them.
+    """
+    return sum(
+        _FILE_WEIGHT
+        + sum(_weight(name) for name in (*fact.needed, *fact.rpath, *(fact.runpath or ())))
+        + sum(_weight(need.library) + _weight(need.family) for need in fact.versions)
+        for fact in facts
+    )
+
+
 def load(file: Path, scratch: Path | None = None) -> tuple[ElfFacts, ...]:
     """Return the facts of a wheel in the cache: those kept beside it, else scan it and keep them.
 
     Raises:
-        UnsafeWheelError, OSError: as `scan`.
+        UnsafeWheelError, WheelTooComplexError, OSError: as `scan`.
     """
     with suppress(OSError):
         if (kept := from_json(_record(file).read_text(encoding="utf-8"))) is not None:
@@ -141,10 +159,11 @@ def scan(wheel: Path, scratch: Path | None = None) -> tuple[ElfFacts, ...]:
 
     Raises:
         UnsafeWheelError: the wheel is no readable zip, or a member's data is damaged.
+        WheelTooComplexError: its files name more than `MAX_WEIGHT`.
         OSError: the wheel or the temporary file cannot be read or written.
     """
     try:
-        with zipfile.ZipFile(wheel) as archive, Collector(scratch) as collector:
+        with zipfile.ZipFile(wheel) as archive, Collector(scratch, wheel.name) as collector:
             # Of members with the same name the last one counts, as for every reader of zips.
             for member in {member.filename: member for member in archive.infolist()}.values():
                 if not member.is_dir():
@@ -165,8 +184,10 @@ class Collector:
     every member, and has the wheel's facts in the end without inflating it a second time.
     """
 
-    def __init__(self, scratch: Path | None = None) -> None:
+    def __init__(self, scratch: Path | None = None, wheel: str = "") -> None:
         self._scratch = scratch
+        self._wheel = wheel
+        self._work = _Work()
         self._spool: IO[bytes] | None = None
         self._facts: list[ElfFacts] = []
         self._path = ""
@@ -210,9 +231,18 @@ class Collector:
             self._spool.write(chunk)
 
     def finish(self) -> None:
-        """End the member."""
+        """End the member.
+
+        Raises:
+            WheelTooComplexError: with it, the files name more than `MAX_WEIGHT`.
+        """
         if self._state == "elf" and self._spool:
-            self._facts.append(read(self._spool, self._path))
+            try:
+                self._facts.append(_read(self._spool, self._path, self._work))
+            except _TooMuchError:
+                raise WheelTooComplexError.of(
+                    self._wheel, f"{self._path} makes too many libraries, versions and paths in native files"
+                ) from None
         self._state = "other"
 
 
@@ -220,14 +250,23 @@ def read(stream: IO[bytes], path: str) -> ElfFacts:
     """Return the facts of one open, seekable ELF file that will be known as `path`, whatever is in it.
 
     Raises:
+        WheelTooComplexError: it names more than `MAX_WEIGHT`.
         OSError: the file cannot be read.
     """
+    try:
+        return _read(stream, path, _Work())
+    except _TooMuchError:
+        raise WheelTooComplexError.of(path, "it names too many libraries, versions and paths") from None
+
+
+def _read(stream: IO[bytes], path: str, work: _Work) -> ElfFacts:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     size = stream.seek(0, os.SEEK_END)
+    work.spend(_FILE_WEIGHT)
     try:
-        return _Reader(ELFFile(stream), stream).facts(path, size)
+        return _Reader(ELFFile(stream), stream, work).facts(path, size)
     except (ELFError, _NotReadableError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
         pass  # what pyelftools makes of nonsensical lengths and offsets
     except OSError as error:
@@ -271,12 +310,33 @@ class _NotReadableError(Exception):
     """The file's structures point outside it, or are larger than any real file's."""
 
 
+class _TooMuchError(Exception):
+    """There is more to read than in any real wheel."""
+
+
+class _Work:
+    """What may still be read of a wheel: structures, and names by their length."""
+
+    def __init__(self) -> None:
+        self._left = MAX_WEIGHT
+
+    def spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise _TooMuchError
+
+
+def _weight(name: str) -> int:
+    return 1 + len(name) // _CHARACTERS
+
+
 class _Reader:
     """Reads one file's program headers and dynamic segment."""
 
-    def __init__(self, elf: Any, stream: IO[bytes]) -> None:
+    def __init__(self, elf: Any, stream: IO[bytes], work: _Work) -> None:
         self._elf = elf
         self._stream = stream
+        self._work = work
         self._segments = self._read_segments()
         self._tags = self._read_tags()
         self._strings = self._offset(self._tag("DT_STRTAB")) if self._tags else 0
@@ -326,6 +386,7 @@ class _Reader:
         count, header = self._elf.header["e_phnum"], self._elf.header
         if count > _MAX_SEGMENTS:
             raise _NotReadableError
+        self._work.spend(count)
         return [
             struct_parse(
                 self._elf.structs.Elf_Phdr, self._stream, header["e_phoff"] + index * header["e_phentsize"]
@@ -345,6 +406,7 @@ class _Reader:
                 entry = struct_parse(layout, self._stream, segment["p_offset"] + index * layout.sizeof())
                 if entry["d_tag"] == "DT_NULL":
                     break
+                self._work.spend(1)
                 tags.append((entry["d_tag"], entry["d_val"]))
             return tags
         return []
@@ -370,7 +432,9 @@ class _Reader:
             self._stream.seek(self._strings + offset)
             text, end, _ = self._stream.read(length).partition(b"\0")
             if end:
-                return text.decode("utf-8", "backslashreplace")
+                found = text.decode("utf-8", "backslashreplace")
+                self._work.spend(_weight(found))
+                return found
         raise _NotReadableError
 
     def _interpreter(self) -> str | None:
@@ -389,17 +453,16 @@ class _Reader:
         if start is None or not count:
             return ()
         highest: dict[tuple[str, str], VersionNeed] = {}
-        left, position = _MAX_VERSIONS, self._offset(start)
+        position = self._offset(start)
         for _ in range(count):
             library = struct_parse(self._elf.structs.Elf_Verneed, self._stream, position)
             soname, entry = self._string(library["vn_file"]), position + library["vn_aux"]
             for _ in range(library["vn_cnt"]):
-                left -= 1
-                if left < 0:
-                    raise _NotReadableError
+                self._work.spend(1)
                 version = struct_parse(self._elf.structs.Elf_Vernaux, self._stream, entry)
                 if not version["vna_flags"] & _VER_FLG_WEAK:
                     need = _version_need(soname, self._string(version["vna_name"]))
+                    self._work.spend(_weight(soname))
                     key = (soname, need.family)
                     highest[key] = max(highest.get(key, need), need, key=lambda item: item.number)
                 if not version["vna_next"]:

@@ -5,7 +5,7 @@ do, and details for programs. Exit statuses: 2 the requirements are at fault (ne
 (sysexits' EX_TEMPFAIL), 70 a bug of ours (EX_SOFTWARE).
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from layer_builder.wording import cut
 
@@ -111,6 +111,16 @@ class WheelTooComplexError(BuildError):
     """A wheel of which reading, or judging, takes far more time or memory than of any real one."""
 
     code = "WHEEL_TOO_COMPLEX"
+
+    @classmethod
+    def of(cls, wheel: str, reason: str) -> Self:
+        """Word it of the wheel with this file name."""
+        package = wheel.partition("-")[0]
+        return cls(
+            f"The wheel {wheel} is refused: {reason}, far more than in any real one.",
+            hint=f"Take another version of {package}, and tell its authors.",
+            details={"package": package, "wheel": wheel, "reason": reason},
+        )
 
 
 class LayerTooLargeError(BuildError):

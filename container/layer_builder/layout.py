@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layer_builder.errors import UnsafeWheelError
+from layer_builder.errors import UnsafeWheelError, WheelTooComplexError
 
 if TYPE_CHECKING:
     from layer_builder.target import Target
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BIN = "bin"
 _SHEBANG = b"#!python"  # what a wheel's script starts with in place of an interpreter
+_MAX_SCRIPT = 4 << 20  # bytes of a script whose first line changes: it is held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def entries(wheel: Wheel, target: Target) -> list[Entry]:
 
     Raises:
         UnsafeWheelError: the wheel uses a folder that no rule gives a place.
+        WheelTooComplexError: a script of it is longer than any that is written by hand.
     """
     record_path = f"{wheel.dist_info}/RECORD"
     placed: dict[str, Entry] = {}
@@ -76,6 +78,10 @@ def _from_data(wheel: Wheel, member: Member, target: Target) -> Entry:
     site = target.site_packages
     if rest and scheme == "scripts":
         if wheel.read(member.path, len(_SHEBANG)) == _SHEBANG:
+            if member.size > _MAX_SCRIPT:
+                raise WheelTooComplexError.of(
+                    wheel.pick.filename, f"its script {rest} has {member.size:,} bytes"
+                )
             body = wheel.read(member.path).partition(b"\n")[2]
             return Entry(f"{BIN}/{rest}", True, wheel, made=f"#!{target.interpreter}\n".encode() + body)
         return Entry(f"{BIN}/{rest}", True, wheel, member)

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 LAYER_ROOT = "/opt"
 LIBRARY_FOLDER = "lib"
 
+# Bounds on what hostile files may make us do. The largest real layer, of VTK, comes to a quarter of both.
+_MAX_ANSWERS = 500_000  # needs, of all closures: what they hold in memory
+_MAX_LOOKS = 1_000_000  # into folders
+_MAX_PATH = 4_096  # of Linux: PATH_MAX, limits.h
+_CHARACTERS = 256  # of a folder's path, for which a look counts once more
+
 _LIB = "lib64"  # what $LIB stands for on Amazon Linux
 
 
@@ -47,6 +53,10 @@ class Closure:
     unanswered: frozenset[tuple[str, str]]
 
 
+class TooMuchToLoadError(Exception):
+    """The files need each other so much more than real ones that following it all would take too long."""
+
+
 class Loader:
     """Loads files of one layer for one machine.
 
@@ -60,9 +70,16 @@ class Loader:
         self._files = {path: facts for path, facts in files.items() if facts.machine == machine}
         self._machine = machine
         self._base = base
+        self._answers_left = _MAX_ANSWERS
+        self._looks_left = _MAX_LOOKS
+        self._folder_of: dict[tuple[str, str], str] = {}
 
     def load(self, root: str) -> Closure:
-        """Load a file and, breadth first, everything it needs."""
+        """Load a file and, breadth first, everything it needs.
+
+        Raises:
+            TooMuchToLoadError: with what was loaded before, there is too much of it.
+        """
         loaded_by: dict[str, str | None] = {root: None}
         names: dict[str, str | None] = {self._files[root].soname or "": root}
         answers: dict[tuple[str, str], str | None] = {}
@@ -70,6 +87,9 @@ class Loader:
         queue = deque([root])
         while queue:
             path = queue.popleft()
+            self._answers_left -= len(self._files[path].needed)
+            if self._answers_left < 0:
+                raise TooMuchToLoadError
             for name in self._files[path].needed:
                 if name not in names:
                     found = self._find(name, path, loaded_by)
@@ -89,6 +109,9 @@ class Loader:
         if "/" in name:
             return self._existing(self._expanded(name, path))
         for folder in self._folders(name, path, loaded_by):
+            self._looks_left -= 1 + (len(folder) + len(name)) // _CHARACTERS
+            if self._looks_left < 0:
+                raise TooMuchToLoadError
             if (found := self._existing(f"{folder}/{name}")) is not None:
                 return found
         return None
@@ -98,6 +121,7 @@ class Loader:
         if runpath is None:
             ancestor: str | None = path
             while ancestor is not None:
+                self._looks_left -= 1
                 if self._files[ancestor].runpath is None:
                     yield from (self._expanded(folder, ancestor) for folder in self._files[ancestor].rpath)
                 ancestor = loaded_by[ancestor]
@@ -107,10 +131,15 @@ class Loader:
             yield from (self._expanded(folder, path) for folder in runpath or ())
 
     def _expanded(self, text: str, path: str) -> str:
-        """Replace the dynamic string tokens of a path in a file."""
+        """Replace the dynamic string tokens of a path in a file; one that is too long leads nowhere."""
+        key = text, path
+        if (known := self._folder_of.get(key)) is not None:
+            return known
         origin = posixpath.dirname(f"{LAYER_ROOT}/{path}")
         for token, value in (("ORIGIN", origin), ("LIB", _LIB), ("PLATFORM", self._machine)):
-            text = text.replace(f"${{{token}}}", value).replace(f"${token}", value)
+            if len(text) <= _MAX_PATH:
+                text = text.replace(f"${{{token}}}", value).replace(f"${token}", value)
+        self._folder_of[key] = text = text if len(text) <= _MAX_PATH else ""
         return text
 
     def _existing(self, absolute: str) -> str | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layer_builder import base_libraries
+from layer_builder.errors import WheelTooComplexError
 from layer_builder.layout import BIN
-from layer_builder.loader import LIBRARY_FOLDER, Loader
+from layer_builder.loader import LIBRARY_FOLDER, Loader, TooMuchToLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +43,9 @@ class NativeFiles:
     *Essential* files are what an import can reach: extension modules of the target's Python, libraries, and
     what these load; commands in `bin/` too. A layer works without the rest: plugins, tests, helper programs
     inside packages, modules for other Pythons.
+
+    Raises:
+        WheelTooComplexError: to follow what they need of each other takes more than in any real layer.
 
     Attributes:
         target: the runtime and architecture.
@@ -116,14 +120,24 @@ class NativeFiles:
         """
         facts = {path: item.facts for path, item in self.fitting.items()}
         loader = Loader(facts, self.target.machine, self.base)
+
+        def load(path: str) -> Closure:
+            try:
+                return loader.load(path)
+            except TooMuchToLoadError:
+                item = self.fitting[path]
+                raise WheelTooComplexError.of(
+                    item.wheel or item.package, f"{path} and others need too many libraries of each other"
+                ) from None
+
         alone = (path for path, fact in facts.items() if fact.kind == "executable" or fact.is_module)
-        closures = {root: loader.load(root) for root in alone}
+        closures = {root: load(root) for root in alone}
         reached = {path for closure in closures.values() for path in closure.loaded}
         rest = [path for path in facts if path not in reached]
         named = {name for path in rest for name in facts[path].needed}
         rest.sort(key=lambda path: not named.isdisjoint((posixpath.basename(path), facts[path].soname)))
         for path in rest:
             if path not in reached:
-                closures[path] = loader.load(path)
+                closures[path] = load(path)
                 reached.update(closures[path].loaded)
         return closures

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from layer_builder import base_libraries, elf, libraries, sizes
-from layer_builder.errors import BuildError
+from layer_builder.errors import BuildError, WheelTooComplexError
 from layer_builder.layout import BIN
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.loader import LAYER_ROOT, LIBRARY_FOLDER
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from layer_builder.archive import Plan
-    from layer_builder.elf import VersionNeed
+    from layer_builder.elf import ElfFacts, VersionNeed
     from layer_builder.libraries import MissingLibrary
     from layer_builder.target import Target
 
@@ -92,6 +92,7 @@ def prove(
 
     Raises:
         UnsafeWheelError: a wheel's data is damaged.
+        WheelTooComplexError: judging its native files takes more than those of any real layer.
     """
     files = files_of(plan)
     files += [LayerFile(item.path, item.package, item.facts.size) for item in added]
@@ -104,9 +105,22 @@ def files_of(plan: Plan) -> list[LayerFile]:
 
 
 def native_files(plan: Plan) -> list[LayerElf]:
-    """List the ELF files of a planned layer, where they will be in it."""
+    """List the ELF files of a planned layer, where they will be in it.
+
+    Raises:
+        WheelTooComplexError: they name more than `elf.MAX_WEIGHT` together.
+    """
     wheels = {entry.wheel.pick.filename: entry.wheel for entry in plan.entries}
-    facts = {(name, fact.path): fact for name, wheel in wheels.items() for fact in elf.load(wheel.file)}
+    facts: dict[tuple[str, str], ElfFacts] = {}
+    left = elf.MAX_WEIGHT
+    for name, one in wheels.items():
+        of_wheel = elf.load(one.file)
+        left -= elf.weight(of_wheel)
+        if left < 0:
+            raise WheelTooComplexError.of(
+                name, "it and the others name too many libraries, versions and paths in native files"
+            )
+        facts.update(((name, fact.path), fact) for fact in of_wheel)
     found = []
     for entry in plan.entries if facts else ():
         wheel = entry.wheel.pick.filename
@@ -182,11 +196,12 @@ def _machine_error(wrong: Sequence[LayerElf], layer: NativeFiles) -> WrongMachin
 
 def _machine_warnings(layer: NativeFiles, wrong: Sequence[LayerElf]) -> Iterator[str]:
     foreign: dict[tuple[str, str], list[str]] = defaultdict(list)
+    told = {item.path for item in wrong}
     for path, item in layer.files.items():
         # What only begins like an ELF file and does not claim to be a library is test data.
         if item.facts.kind == "broken" and ".so" in path:
             foreign[item.package, ""].append(layer.shown(path))
-        elif item.facts.kind != "broken" and path not in layer.fitting and item not in wrong:
+        elif item.facts.kind != "broken" and path not in layer.fitting and path not in told:
             foreign[item.package, item.facts.machine].append(layer.shown(path))
     for (package, machine), paths in sorted(foreign.items()):
         if machine:

@@ -129,6 +129,7 @@ def load(pick: Pick, file: Path) -> Wheel:
 
     Raises:
         UnsafeWheelError: the wheel is broken, lies about its contents, or would write outside its place.
+        WheelTooComplexError: reading it takes more than any real one does.
         LayerTooLargeError: it alone is more than Lambda takes.
     """
     record = file.with_name(_RECORD_NAME)
@@ -136,7 +137,7 @@ def load(pick: Pick, file: Path) -> Wheel:
         return _from_json(json.loads(record.read_bytes()), pick, file)
     from layer_builder import elf
 
-    with elf.Collector() as collector:  # while everything is inflated anyhow
+    with elf.Collector(wheel=pick.filename) as collector:  # while everything is inflated anyhow
         wheel = verify(pick, file, collector)
         elf.keep(file, collector.facts)
     files.write_atomically(record, json.dumps(_to_json(wheel), separators=(",", ":")).encode())
@@ -152,7 +153,7 @@ def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
         collector: gets to see each member, to find the native files.
 
     Raises:
-        UnsafeWheelError, LayerTooLargeError: as `load`.
+        UnsafeWheelError, WheelTooComplexError, LayerTooLargeError: as `load`.
     """
     try:
         with file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
@@ -176,7 +177,7 @@ def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
             _check_format(pick, archive.read(f"{dist_info}/WHEEL"))
             rows = len(_rows(archive.read(f"{dist_info}/RECORD")))
             if rows > _MAX_ROWS:
-                raise too_complex(pick, f"its RECORD has more than {_MAX_ROWS:,} rows")
+                raise WheelTooComplexError.of(pick.filename, f"its RECORD has more than {_MAX_ROWS:,} rows")
             scripts = tuple(_scripts(pick, archive, f"{dist_info}/entry_points.txt"))
     except _BROKEN as error:
         raise _unsafe(pick, f"it is no intact wheel ({error})") from error
@@ -268,7 +269,7 @@ def _check_texts(pick: Pick, infos: dict[str, zipfile.ZipInfo]) -> None:
     for path, info in infos.items():
         folder, _, name = path.partition("/")
         if folder.endswith(".dist-info") and info.file_size > _MAX_TEXT.get(name, info.file_size):
-            raise too_complex(pick, f"its {name} has {info.file_size:,} bytes")
+            raise WheelTooComplexError.of(pick.filename, f"its {name} has {info.file_size:,} bytes")
 
 
 def _check_content(
@@ -412,15 +413,6 @@ def _scripts(pick: Pick, archive: zipfile.ZipFile, path: str) -> Iterator[Script
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_LICENSE else f"{text[:_MAX_LICENSE]}…"
-
-
-def too_complex(pick: Pick, reason: str) -> WheelTooComplexError:
-    """Word the refusal of a wheel that takes too much to read."""
-    return WheelTooComplexError(
-        f"The wheel {pick.filename} is refused: {reason}, far more than any real one.",
-        hint=f"Take another version of {pick.name}, and tell its authors.",
-        details={"package": pick.name, "version": pick.version, "wheel": pick.filename, "reason": reason},
-    )
 
 
 def _unsafe(pick: Pick, reason: str) -> UnsafeWheelError:

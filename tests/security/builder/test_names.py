@@ -165,7 +165,8 @@ def layer_with(path: str, file: Path) -> bytes:
     [
         "extensions/evil", "python/../extensions/evil", "../evil", "/opt/extensions/evil", "python",
         "python/", "python//evil", "python/./evil", "./python/evil", "python/evil/", "python/evil/..",
-        "pythonevil/x", "PYTHON/evil", "python\\..\\evil", "python/a\0b", "python/a\nb", "python/\x1b]52;c;x\x07", "",
+        "pythonevil/x", "PYTHON/evil", "python\\..\\evil", "python/a\0b", "python/a\nb",
+        "python/\x1b]52;c;x\x07", "",
         "bin/" + "a" * 256, "lib/\udcff", "python/" + "a/" * 2000 + "x",
     ],
 )  # fmt: skip
