@@ -79,8 +79,8 @@ def build(options: Options, settings: Settings, report: Report) -> None:
 
     modules = _asked_for(wanted, plan, target)
 
-    def check(file: Path) -> None:
-        _check_imports(file, modules, name, target, options, settings, report)
+    def check(file: Path, code_sha256: str) -> None:
+        _check_imports(file, code_sha256, modules, name, target, options, settings, report)
 
     layer = _deliver(options, target, name, plan, check, report)
     if _is_shared(options):
@@ -358,6 +358,7 @@ def _asked_for(wanted: Requirements, plan: Plan, target: Target) -> list[Modules
 
 def _check_imports(
     file: Path,
+    code_sha256: str,
     modules: Sequence[Modules],
     name: str,
     target: Target,
@@ -373,7 +374,14 @@ def _check_imports(
         return
     with report.timed("imports"):
         try:
-            result = import_check.check(file, target, modules, kept=settings.cache / "imports", digest=name)
+            result = import_check.check(
+                file,
+                target,
+                modules,
+                kept=settings.cache / "imports",
+                digest=name,
+                code_sha256=code_sha256,
+            )
         except OSError as problem:  # no room to unpack the layer once more says nothing about it
             result = import_check.Result("not_run", f"the layer could not be unpacked ({problem})")
     report.checks["imports"] = result.check
@@ -387,7 +395,12 @@ def _check_imports(
 
 
 def _deliver(
-    options: Options, target: Target, name: str, plan: Plan, check: Callable[[Path], None], report: Report
+    options: Options,
+    target: Target,
+    name: str,
+    plan: Plan,
+    check: Callable[[Path, str], None],
+    report: Report,
 ) -> Layer:
     """Write the zip where it is wanted, once it has passed the check; with `-s`, publish it too."""
     description = _description(options, report)
@@ -421,11 +434,11 @@ def _description(options: Options, report: Report) -> str:
     return "|".join(report.requirements)[:MAX_DESCRIPTION]
 
 
-def _write(plan: Plan, file: Path, check: Callable[[Path], None], report: Report) -> Written:
+def _write(plan: Plan, file: Path, check: Callable[[Path, str], None], report: Report) -> Written:
     with storage.unwritable(str(file)), files.written_atomically(file) as stream:
         with report.timed("merge"):
             written = archive.write(plan, stream)
-        check(Path(stream.name))
+        check(Path(stream.name), written.code_sha256)
     log.info(
         "%d files, %.1f MB, %.1f MB unzipped",
         len(plan.entries),

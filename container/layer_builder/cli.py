@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.error = _bug()
     status = _close(report, place, time.perf_counter() - started)
     if report.layer and status == EXIT_OK:
-        sys.stdout.write(_result(report.layer, report))
+        sys.stdout.write(_result(report.layer, report).encode(errors="replace").decode())
     return status
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,3 +40,51 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file at once."""
     with written_atomically(path) as stream:
         stream.write(content)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder, however deep it goes: others made it, and recursion has an end.
+
+    Folders in folders are first moved up, one level at a time, so no path gets long. What cannot be removed
+    stays.
+    """
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        stuck: set[str] = set()
+        prefix = f".{secrets.token_hex(8)}-"
+        number = 0
+        while names := {*os.listdir(top)} - stuck:  # noqa: PTH208 (a descriptor)
+            for name in names:
+                try:
+                    os.unlink(name, dir_fd=top)
+                    continue
+                except IsADirectoryError:
+                    pass
+                except OSError:
+                    stuck.add(name)
+                    continue
+                number = _raise_content(name, top, prefix, number)
+                try:
+                    os.rmdir(name, dir_fd=top)
+                except OSError:
+                    stuck.add(name)
+    finally:
+        os.close(top)
+
+
+def _raise_content(name: str, top: int, prefix: str, number: int) -> int:
+    """Remove the files of a folder in `top`, and move its folders up there, under numbers."""
+    with suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=top, follow_symlinks=True)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+        try:
+            for child in os.listdir(inner):  # noqa: PTH208
+                try:
+                    os.unlink(child, dir_fd=inner)
+                except IsADirectoryError:
+                    number += 1
+                    os.chmod(child, 0o700, dir_fd=inner)
+                    os.rename(child, f"{prefix}{number}", src_dir_fd=inner, dst_dir_fd=top)
+        finally:
+            os.close(inner)
+    return number

@@ -6,20 +6,24 @@ module that fails, a library loaded by name): this machine may have libraries th
 authority is `prove`.
 
 The modules run in a process of their own: the layer in a temporary folder instead of /opt, Lambda's
-environment without credentials, limits on time and memory, no network and no rights where the kernel allows
-that (see `import_worker`).
+environment without credentials, limits on time and memory, and no network, files, processes and rights as far
+as the kernel allows that (see `confinement`).
 """
 
 from __future__ import annotations
 
+import base64
+import errno
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import selectors
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -29,23 +33,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from layer_builder import base_libraries, confinement, files, interpreter
+from layer_builder import base_libraries, confinement, files, import_answers, interpreter
 from layer_builder.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from layer_builder.confinement import Confined
+    from layer_builder.import_answers import Answers, Error
     from layer_builder.interpreter import Interpreter
     from layer_builder.target import Target
 
-FORMAT = 1  # of kept results; raise it when the check or their form changes
+FORMAT = 2  # of kept results; raise it when the check or their form changes
 
 _WORKER = Path(__file__).with_name("import_worker.py")
 _COPY = 1 << 18  # bytes
 _OUTPUT = 4096  # bytes of the modules' own output that are kept, from its end
 _POLL_SECONDS = 0.05
+_PAUSE_SECONDS = 0.0005
 _UNPACKERS = 4
-_ANSWERS = 1 << 20  # bytes of answers that are taken at most
+_WATCH_SECONDS = 0.25
+_ANSWERS = 16 << 20  # bytes of answers that are taken at most
+_NAME_BYTES = 255  # of one part of a path, on all usual file systems
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_MAX_FILES = 65_536  # temporary ones
 _MAX_MODULES = 100  # of one package
 _DEPTH = 4  # of namespace packages, such as google.cloud.storage
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -75,9 +86,30 @@ class ImportCheckError(BuildError):
     code: ClassVar[str] = "IMPORT_FAILED"
 
 
+class UnpackError(BuildError):
+    """The finished layer cannot be unpacked, so Lambda could not either, or not to where it should."""
+
+    code: ClassVar[str] = "LAYER_NOT_UNPACKABLE"
+
+
+class LayerChangedError(BuildError):
+    """The zip is not what was written: code that was imported from it changed it."""
+
+    code: ClassVar[str] = "LAYER_CHANGED"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the modules may use; memory is what a process can write to, files are each file's length."""
+    """What the modules may use.
+
+    Attributes:
+        wall_seconds: until all ends.
+        cpu_seconds: of one process.
+        memory_bytes: that a process can write to.
+        file_bytes: of one file, and of all together that lie in the folder for temporary files: as many as
+            Lambda's /tmp has unless a function asks for more.
+        open_files: of one process.
+    """
 
     wall_seconds: int = 120
     cpu_seconds: int = 120
@@ -131,7 +163,7 @@ class Result:
         modules: those that were imported.
         failures: essential modules that were not.
         warnings: the other modules that were not, in words.
-        confined: what the modules could not reach: `network` is `none` or `host`, `user` who they ran as.
+        confined: what the modules could reach, and who they ran as: see `confinement.Confined.held`.
         seconds: the imports' wall time, interpreter start included.
         output: the end of what the modules printed, when some failed.
     """
@@ -245,6 +277,7 @@ def check(
     digest: str = "",
     limits: Limits | None = None,
     scratch: Path | None = None,
+    code_sha256: str = "",
 ) -> Result:
     """Import modules from a layer's zip.
 
@@ -256,6 +289,12 @@ def check(
         digest: names the layer's content; without it nothing is kept.
         limits: what the modules may use.
         scratch: where to unpack the layer (default: the system's folder for temporary files).
+        code_sha256: of the zip, in base64: after the modules ran, it must still have that.
+
+    Raises:
+        UnpackError: the zip cannot be unpacked, for another reason than a full disk.
+        LayerChangedError: the zip was changed while the modules ran.
+        OSError: there is no room, or no folder, to unpack it.
     """
     limits = limits or Limits()
     if not any(package.essential or package.others for package in packages):
@@ -270,6 +309,13 @@ def check(
         with suppress(OSError, ValueError, TypeError):
             return _revive(json.loads(Path(record).read_bytes()))
     result = _run(layer, target, packages, found, limits, scratch)
+    if code_sha256 and (now := _sha256(layer)) != code_sha256:
+        raise LayerChangedError(
+            "The layer's zip was changed while its modules were imported: "
+            f"it has the SHA-256 {now}, and was written with {code_sha256}.",
+            hint="A package does this on purpose. Find out which, and do without it.",
+            details={"modules": list(result.modules)},
+        )
     if record and result.status == "passed":
         files.write_atomically(Path(record), json.dumps(asdict(result)).encode())
     return result
@@ -279,7 +325,8 @@ def _unfit(target: Target) -> str:
     """Say why this machine cannot stand in for the runtime, if so."""
     machine = platform.machine()
     if machine != target.machine:
-        return f"this machine is {machine}, the layer is for {target.machine}"
+        here = {"aarch64": "arm64"}.get(machine, machine)  # in the option's words
+        return f"this machine is {here}, the layer is for {target.architecture}"
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     if name != "glibc":
         return "this machine's C library is not glibc"
@@ -317,8 +364,8 @@ def _run(
     ) as name:
         folder = Path(name)
         folder.chmod(0o755)  # the modules run as nobody, if that can be
-        unpack(layer, folder / "opt")
-        for part, mode in (("task", 0o755), ("tmp", 0o1777), ("home", 0o555)):
+        _unpack(layer, folder / "opt")
+        for part, mode in (("task", 0o755), ("tmp", 0o1777), ("home", 0o555), ("root", 0o755)):
             (folder / part).mkdir()
             (folder / part).chmod(mode)
         wanted = [module for package in packages for module in package.essential]
@@ -328,15 +375,35 @@ def _run(
             "python": str(folder / "opt/python"),
             "task": str(folder / "task"),
             "modules": wanted,
-            "limits": asdict(limits),
         }
-        conversation = _converse(
-            [str(found.path), "-I", "-S", "-B", str(_WORKER), "confine"],
-            config,
-            _environment(folder, target, found),
-            limits.wall_seconds,
-        )
+        (folder / "modules.json").write_text(json.dumps(config))
+        (folder / "modules.json").chmod(0o444)
+        try:
+            conversation = _converse(folder, found, _environment(folder, target, found), limits, wanted)
+        finally:
+            files.empty(folder / "tmp")
     return _judge(packages, conversation, found, target)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return base64.b64encode(hashlib.file_digest(stream, "sha256").digest()).decode()
+
+
+def _unpack(layer: Path, folder: Path) -> None:
+    try:
+        unpack(layer, folder)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise
+        where = f"{str(error.filename).removeprefix(f'{folder}/')}: " if isinstance(error, OSError) else ""
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = import_answers.clean(f"{where}{reason}".rstrip("."))
+        raise UnpackError(
+            f"The finished layer cannot be unpacked: {reason}.",
+            hint="A package has a file that cannot be where it says. Take another version of it.",
+            details={"reason": reason},
+        ) from error
 
 
 def unpack(layer: Path, folder: Path) -> None:
@@ -344,9 +411,12 @@ def unpack(layer: Path, folder: Path) -> None:
 
     Raises:
         OSError: a file cannot be written.
+        ValueError, zipfile.BadZipFile: it would be written elsewhere, or is broken.
     """
     with zipfile.ZipFile(layer) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
+        for member in members:
+            _check_path(member)
         folders = {""}
         for member in members:
             parent = member.filename.rpartition("/")[0]
@@ -371,6 +441,22 @@ def unpack(layer: Path, folder: Path) -> None:
             list(pool.map(some, (members[start::workers] for start in range(workers))))
     for parent in folders:
         (folder / parent).chmod(0o555)
+
+
+def _check_path(member: zipfile.ZipInfo) -> None:
+    """See that a file is to lie where its header says, below the folder (a newer zipfile takes another name
+    from an extra field).
+
+    Raises:
+        ValueError: it is not.
+    """
+    parts = member.filename.split("/")
+    if (
+        member.filename != member.orig_filename
+        or any(part in ("", ".", "..") or "\0" in part for part in parts)
+        or any(len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES for part in parts)
+    ):
+        raise ValueError(f"{member.orig_filename!r} is no path within a layer")
 
 
 def _environment(folder: Path, target: Target, found: Interpreter) -> dict[str, str]:
@@ -402,72 +488,89 @@ def _environment(folder: Path, target: Target, found: Interpreter) -> dict[str, 
 class _Conversation:
     """What the worker said, the end of the modules' output, how it ended if not well, and its seconds."""
 
-    answers: list[dict[str, Any]]
+    answers: Answers
     output: str
     ending: str
     seconds: float
+    confined: dict[str, str]
+    failure: str = ""
 
 
 def _converse(
-    command: list[str], config: dict[str, Any], environment: dict[str, str], wall_seconds: int
+    folder: Path, found: Interpreter, environment: dict[str, str], limits: Limits, wanted: Sequence[str]
 ) -> _Conversation:
     """Start the worker and listen until it is done or its time is over; then end whatever it started."""
-    confinement.hide()
     answers, answering = os.pipe()
     output, printing = os.pipe()
+    place = folder / "modules.json"
+    rules = confinement.Rules(
+        root=folder / "root",
+        read=[
+            *(str(folder / part) for part in ("opt", "task", "home")),
+            *(str(place), str(_WORKER), *confinement.parts_of(found)),
+        ],
+        scratch={str(folder / "tmp"): limits.file_bytes},
+        needs=[str(found.path), str(place), str(_WORKER), str(folder / "opt")],
+        limits={
+            "DATA": limits.memory_bytes,
+            "CPU": limits.cpu_seconds,
+            "FSIZE": limits.file_bytes,
+            "NOFILE": limits.open_files,
+        },
+        wall_seconds=limits.wall_seconds,
+    )
+    command = [str(found.path), "-I", "-S", "-B", str(_WORKER), str(answering), str(place)]
     start = time.monotonic()
     try:
-        process = subprocess.Popen(
-            [*command, str(answering), json.dumps(config)],
-            env=environment,
-            cwd=config["task"],
+        with confinement.confined(
+            rules,
+            command,
+            environment,
+            cwd=str(folder / "task"),
+            keep=(answering,),
             stdin=subprocess.DEVNULL,
             stdout=printing,
             stderr=printing,
-            pass_fds=(answering,),
-            start_new_session=True,
-        )
+        ) as worker:
+            os.close(answering)
+            os.close(printing)
+            answering = printing = -1
+            watch = _Watch(folder / "tmp", limits, worker)
+            said, printed, ending = _listen(worker, answers, output, watch)
     except OSError as error:
-        os.close(answers)
-        os.close(output)
-        return _Conversation([], str(error), "did not start", 0.0)
+        return _Conversation(import_answers.Answers(), "", "", 0.0, {}, f"did not start ({error})")
     finally:
-        os.close(answering)
-        os.close(printing)
-    try:
-        said, printed, in_time = _listen(process, answers, output, start + wall_seconds)
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        status = process.wait()
-        os.close(answers)
-        os.close(output)
-    lines = _lines(said)
-    ending = ""
-    if not in_time:
-        ending = f"did not finish in {wall_seconds} seconds"
-    elif not any("done" in line for line in lines):
-        ending = _ended(status)
-    return _Conversation(
-        lines, printed.decode("utf-8", "replace"), ending, round(time.monotonic() - start, 3)
-    )
+        for descriptor in (answers, output, answering, printing):
+            if descriptor >= 0:
+                os.close(descriptor)
+    heard = import_answers.parse(said, frozenset(wanted))
+    answered = {*heard.imported, *(module for module, _ in heard.errors)}
+    if not ending and not (heard.done and answered == {*wanted}):
+        ending = _ended(worker.status)
+    text = import_answers.clean(printed.decode("utf-8", "replace"), _OUTPUT)
+    seconds = round(time.monotonic() - start, 3)
+    return _Conversation(heard, text, ending, seconds, worker.held, worker.failure)
 
 
-def _listen(
-    process: subprocess.Popen[bytes], answers: int, output: int, deadline: float
-) -> tuple[bytes, bytes, bool]:
-    """Read both pipes, keeping only so much of each; say whether that ended before the deadline."""
+def _listen(worker: Confined, answers: int, output: int, watch: _Watch) -> tuple[bytes, bytes, str]:
+    """Read both pipes, keeping only so much of each, until the worker ended; say why if it was not let."""
     said, printed = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         for descriptor in (answers, output):
             os.set_blocking(descriptor, False)
             selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return bytes(said), bytes(printed), False
-            ended = process.poll() is not None
-            ready = selector.select(0 if ended else min(left, _POLL_SECONDS))
+        while not (objection := watch.objection()):
+            # Nothing outlives the supervisor; should it have been killed, what is in the pipes is all we wait
+            # for. And they may be closed long before.
+            ended = worker.process.poll() is not None
+            if not selector.get_map():
+                if ended:
+                    break
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            ready = selector.select(0 if ended else _POLL_SECONDS)
+            if ended and not ready:
+                break
             for key, _ in ready:
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
@@ -476,23 +579,69 @@ def _listen(
                     printed = (printed + chunk)[-_OUTPUT:]
                 elif len(said) < _ANSWERS:
                     said += chunk
-            # Processes that outlive ours may hold the pipes open: what is in them now is all we wait for.
-            if ended and not ready:
-                break
-    return bytes(said), bytes(printed), True
+    return bytes(said), bytes(printed), objection
 
 
-def _lines(text: bytes) -> list[dict[str, Any]]:
-    lines = []
-    for line in text.splitlines():
-        with suppress(ValueError):
-            answer = json.loads(line)
-            if isinstance(answer, dict):
-                lines.append(answer)
-    return lines
+class _Watch:
+    """Looks now and then whether it is time to stop: by the clock, or for the room that files take.
+
+    The latter only where there is no file system of its own size for them.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, worker: Confined) -> None:
+        self._folder, self._limit, self._worker = folder, limits.file_bytes, worker
+        self._seconds = limits.wall_seconds
+        self._deadline = time.monotonic() + limits.wall_seconds
+        self._next = time.monotonic() + _WATCH_SECONDS
+
+    def objection(self) -> str:
+        """Say why it is time to stop, if it is."""
+        if time.monotonic() > self._deadline:
+            return f"did not finish in {self._seconds} seconds"
+        if time.monotonic() < self._next:
+            return ""
+        self._worker.learn()
+        limited = "mount namespace" in self._worker.held.get("by", "")
+        if not limited and self._bytes() > self._limit:
+            return f"wrote more than {self._limit >> 20} MiB of temporary files"
+        self._next = time.monotonic() + _WATCH_SECONDS
+        return ""
+
+    def _bytes(self) -> float:
+        """Count files by the room they take, those included that have no name any more but are open."""
+        from layer_builder import confinement_worker
+
+        found: dict[tuple[int, int], int] = {}
+        folders = [str(self._folder)]
+        for folder in folders:
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if len(found) > _MAX_FILES:
+                            return math.inf
+                        _note(entry.stat(follow_symlinks=False), found)
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:  # what is below cannot be counted
+                    return math.inf
+        for pid in confinement_worker.descendants(self._worker.process.pid):
+            with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+                for entry in descriptors:
+                    with suppress(OSError):
+                        status = entry.stat()
+                        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                            _note(status, found)
+        return sum(found.values())
 
 
-def _ended(status: int) -> str:
+def _note(status: os.stat_result, found: dict[tuple[int, int], int]) -> None:
+    found[status.st_dev, status.st_ino] = status.st_blocks * 512
+
+
+def _ended(status: int | None) -> str:
+    if status is None:
+        return "ended the process in a way that left no trace"
     if status >= 0:
         return f"ended the process with status {status}"
     name = signal.Signals(-status).name if -status in signal.valid_signals() else str(-status)
@@ -503,18 +652,18 @@ def _judge(
     packages: Sequence[Modules], conversation: _Conversation, found: Interpreter, target: Target
 ) -> Result:
     answers, output, ending = conversation.answers, conversation.output, conversation.ending
-    confined = next((line["confined"] for line in answers if "confined" in line), None)
-    if not isinstance(confined, dict):
-        return Result("not_run", f"{found.path} could not be started: {output.strip()[-200:] or ending}")
+    if conversation.failure or not conversation.confined or (ending and not answers.begun):
+        reason = conversation.failure or output.strip()[-200:] or ending
+        return Result("not_run", f"{found.path} could not be started: {reason}")
     owner = {module: package for package in packages for module in (*package.essential, *package.others)}
-    # The modules' own code can write to the same pipe, so nothing is taken for granted.
-    lines = [line for line in answers if line.get("module") in owner]
-    errors = {line["module"]: line["error"] for line in lines if _is_error(line.get("error"))}
-    imported = tuple(line["module"] for line in lines if "seconds" in line)
+    errors = dict(answers.errors)
     if ending:
-        begun = [line["module"] for line in lines if line["module"] not in {*imported, *errors}]
-        culprit = begun[-1] if begun else next(iter(owner))
-        errors.setdefault(culprit, {"type": "", "text": ending})
+        # Whoever was at it, else who was never heard of, else the last.
+        silent = [module for module in owner if module not in errors and module not in answers.imported]
+        begun = [module for module in answers.begun if module in silent]
+        culprit = (begun or silent[:1] or list(owner))[-1]
+        errors[culprit] = import_answers.Error("", ending)
+    imported = tuple(module for module in answers.imported if module not in errors)
     failures, warnings, ours = [], [], []
     for module, error in errors.items():
         package = owner[module]
@@ -532,21 +681,17 @@ def _judge(
         modules=imported,
         failures=tuple(failures),
         warnings=tuple(warnings),
-        confined=dict(confined),
+        confined=conversation.confined,
         seconds=conversation.seconds,
         output=output if failures else "",
     )
 
 
-def _is_error(told: Any) -> bool:
-    return isinstance(told, dict) and isinstance(told.get("type"), str) and isinstance(told.get("text"), str)
-
-
-def _machines_fault(error: Mapping[str, Any], target: Target) -> str:
+def _machines_fault(error: Error, target: Target) -> str:
     """Recognize what Lambda has and this machine has not."""
-    if error.get("standard"):
-        return f"its Python was built without {error['missing']}"
-    for text in (error["text"], *error.get("causes", ())):
+    if error.standard:
+        return f"its Python was built without {error.missing}"
+    for text in (error.text, *error.causes):
         if (match := _MISSING_LIBRARY.search(text)) and match[1] in base_libraries.base(target.machine):
             return f"it has no {match[1]}"
         if match := _MISSING_VERSION.search(text):
@@ -556,35 +701,35 @@ def _machines_fault(error: Mapping[str, Any], target: Target) -> str:
     return ""
 
 
-def _failure(package: str, module: str, error: Mapping[str, Any]) -> Failure:
-    location = f"{error['file']}:{error['line']}" if error.get("file") else ""
+def _failure(package: str, module: str, error: Error) -> Failure:
+    location = f"{error.file}:{error.line}" if error.file else ""
     return Failure(package, module, _message(error), location, _hint(package, error))
 
 
-def _message(error: Mapping[str, Any]) -> str:
-    lines = str(error["text"]).strip().splitlines()
+def _message(error: Error) -> str:
+    lines = error.text.strip().splitlines()
     text = " ".join(line.strip() for line in lines[:3] if line.strip())[:300].rstrip(".")
-    return ": ".join(part for part in (error["type"], text) if part) or "no reason given"
+    return ": ".join(part for part in (error.type, text) if part) or "no reason given"
 
 
-def _hint(package: str, error: Mapping[str, Any]) -> str:
-    for text in (error["text"], *error.get("causes", ())):
+def _hint(package: str, error: Error) -> str:
+    for text in (error.text, *error.causes):
         if match := _MISSING_LIBRARY.search(text):
             return base_libraries.remedy(package, [match[1]])
-    if not error["type"]:
+    if not error.type:
         limits = Limits()
         return (
             f"Modules get {limits.wall_seconds} seconds and {limits.memory_bytes >> 30} GiB here, more than"
             f" most functions have when they start."
         )
-    if missing := error.get("missing"):
+    if missing := error.missing:
         return (
             f"Add the package that has the module {missing.partition('.')[0]} to the requirements;"
             f" {package} does not require it by itself."
         )
     if needs := base_libraries.RUN_TIME_NEEDS.get(package):
         return needs.advice
-    if error["type"] in ("PermissionError", "OSError", "FileNotFoundError"):
+    if error.type in ("PermissionError", "OSError", "FileNotFoundError"):
         return (
             "In Lambda only /tmp can be written, and there is no home folder: many packages take a folder"
             " from an environment variable of the function."

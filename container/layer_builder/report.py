@@ -139,4 +139,5 @@ class Report:
             },
         }
         text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
-        return redaction.clean(text).encode() + b"\n"
+        # Lone surrogates, from file names or others' words, are no UTF-8; a report is left all the same.
+        return redaction.clean(text).encode(errors="replace") + b"\n"

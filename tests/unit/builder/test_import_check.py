@@ -7,16 +7,18 @@ import json
 import os
 import platform
 import re
+import secrets
 import socket
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from layer_builder import archive, interpreter
-from layer_builder.import_check import Limits, Modules, Result, check, modules_of, unpack
+from layer_builder.import_check import Limits, Modules, Result, UnpackError, check, modules_of, unpack
 from layer_builder.interpreter import Interpreter
 from layer_builder.target import RUNTIMES, Target
 from tests.unit.builder.native_maker import HERE, WHEELHOUSE, Library, compile_one, module_source, needs_gcc
@@ -265,7 +267,8 @@ told.append(os.getuid())
     if result.confined["user"] == "the builder's" and os.geteuid() == 0:
         pytest.skip("root can write everywhere, and this kernel does not let it be anybody else")
     *written, temporary, _ = json.loads(result.output)
-    assert written == ["PermissionError"] * 3
+    # A mount of its own is read-only, as Lambda's are; elsewhere it is the rights that lack.
+    assert set(written) <= {"PermissionError", "OSError"}
     assert temporary == 4
 
 
@@ -318,7 +321,12 @@ except OSError as error:
         tmp_path, {"pkg.py": f"import json\n{code}\nprint(json.dumps(told))\nraise SystemExit\n"}
     )
     assert result.confined["user"] == "nobody"
-    assert json.loads(result.output) == {"uid": 65534, "groups": [], "environ": "PermissionError"}
+    told = json.loads(result.output)
+    assert (told["uid"], told["groups"]) == (65534, [])
+    assert told["environ"] in (
+        "PermissionError",
+        "FileNotFoundError",
+    )  # there is no such process in its sight
 
 
 @runs
@@ -371,11 +379,11 @@ except ImportError:
 
 @runs
 def test_endless_modules_are_ended_with_all_they_started(tmp_path: Path) -> None:
-    code = """
+    mark = f"{secrets.randbelow(10**12)}"
+    code = f"""
 import os, time
-child = os.fork()
-if child:
-    print(os.getpid(), child, flush=True)
+if not os.fork():
+    os.execvp("sleep", ["sleep", "{mark}"])
 while True:
     time.sleep(1)
 """
@@ -385,17 +393,17 @@ while True:
     assert (failure.module, failure.message) == ("pkg", "did not finish in 3 seconds")
     assert "120 seconds" in failure.hint
     assert result.modules == ("fine",)
-    pids = list(map(int, result.output.split()))
-    assert len(pids) == 2
-    assert not any(is_running(pid) for pid in pids)
+    assert not running(mark)
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process still runs; one that ended may wait for its parent to notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def running(mark: str) -> list[str]:
+    """The processes that have this on their command line."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if mark.encode() in place.read_bytes().split(b"\0"):
+                found.append(place.parent.name)
+    return found
 
 
 @runs
@@ -464,7 +472,8 @@ def test_another_architecture() -> None:
     other = next(name for name in ("arm64", "x86_64") if name != HERE)
     target = Target.of("python3.13", other)
     result = check(NOWHERE, target, [Modules("pkg", ("pkg",))])
-    reason = f"this machine is {platform.machine()}, the layer is for {target.machine}"
+    here = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    reason = f"this machine is {here}, the layer is for {other}"
     assert result.check == {"status": "not_run", "reason": reason}
     assert result.error is None
 
@@ -525,9 +534,9 @@ def test_what_passed_is_not_tried_again(tmp_path: Path) -> None:
     first = check(layer, target_of(), packages, kept=kept, digest="1")
     layer.write_bytes(b"not read any more")
     assert check(layer, target_of(), packages, kept=kept, digest="1") == first
-    with pytest.raises(zipfile.BadZipFile):
+    with pytest.raises(UnpackError, match="not a zip file"):
         check(layer, target_of(), packages, kept=kept, digest="2")
-    with pytest.raises(zipfile.BadZipFile):
+    with pytest.raises(UnpackError, match="not a zip file"):
         check(layer, target_of(), [Modules("pkg", ("other",))], kept=kept, digest="1")
 
 
