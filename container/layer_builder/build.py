@@ -7,6 +7,7 @@ import json
 import logging
 import tempfile
 import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING
 from layer_builder import archive, files, lock, record, requirements, storage
 from layer_builder.fetch import fetch, is_cached, path_of
 from layer_builder.limits import MAX_DESCRIPTION
+from layer_builder.options import staged
 from layer_builder.report import Layer, Package, Zip
 from layer_builder.resolve import resolve
 from layer_builder.storage import S3Url
 from layer_builder.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from layer_builder.archive import Plan, Written
     from layer_builder.bytecode import Compiler
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from layer_builder.system_libraries import Bundled
     from layer_builder.wheel import Wheel
 
+_STAGED = "layer.zip"
+
 log = logging.getLogger("layer_builder")
 
 
@@ -44,8 +48,13 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     Raises:
         BuildError: see `errors` for what can go wrong.
     """
+    with ExitStack() as end:
+        _build(options, settings, report, end)
+
+
+def _build(options: Options, settings: Settings, report: Report, end: ExitStack) -> None:
     target = Target.of(options.runtime, options.architecture)
-    wanted, picks = _choose(options, target, settings, report)
+    wanted, picks, ran_code = _choose(options, target, settings, report)
     compiler = _compiler(target) if options.bytecode else None
     name = digest(picks, target, options, compiler)
     # What named system packages bring is known only later; without them, wheels alone may be all it takes.
@@ -55,8 +64,13 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     cached = sum(is_cached(pick, settings) for pick in picks)
     log.info("%d packages, %d of them in the cache", len(picks), cached)
     with report.timed("fetch"):
-        wheels = _fetch(options, wanted, picks, target, settings)
+        ran_code |= any(pick.is_sdist for pick in picks)
+        built = _without_sources(options, wanted, picks, target, settings)
+        own = end.enter_context(_own_cache()) if ran_code else None
+        wheels = fetch(built, settings, wanted.origins, own)
     picks = [_measured(pick, settings) for pick in picks]
+    if own:
+        settings = replace(settings, cache=own)
     said_before = len(report.warnings)
 
     with report.timed("plan"):
@@ -83,7 +97,7 @@ def build(options: Options, settings: Settings, report: Report) -> None:
         _check_imports(file, code_sha256, modules, name, target, options, settings, report)
 
     layer = _deliver(options, target, name, plan, check, report)
-    if _is_shared(options):
+    if options.staging or _is_shared(options):
         _record(options, layer, wanted, picks, report, report.warnings[said_before:])
     _describe(options, layer, wanted, picks, target, report)
     report.layer = layer
@@ -100,7 +114,7 @@ def digest(
 
     System libraries count by their own digests, where a layer has some; with bytecode, so do compiler and
     limit: whether it is added depends on the room there is. Of a package that is built from source, the
-    source counts; its wheel is not known yet.
+    source counts; its wheel is not known yet. The projects that may be built so count by name, needed or not.
     """
     content: dict[str, object] = {
         "format": archive.FORMAT,
@@ -110,6 +124,9 @@ def digest(
     }
     if compiler:
         content["bytecode"] = [compiler.identity, options.size_limit]
+    # With them, code of packages may run before the zip is made: no layer without is ever taken from there.
+    if options.sdist_projects:
+        content["sources"] = sorted(options.sdist_projects)
     if bundled:
         content["libraries"] = sorted([one.path, one.library.sha256] for one in bundled)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -117,14 +134,14 @@ def digest(
 
 def _choose(
     options: Options, target: Target, settings: Settings, report: Report
-) -> tuple[Requirements, list[Pick]]:
-    """Find the file of each package: from requirements, or as a lock has it."""
+) -> tuple[Requirements, list[Pick], bool]:
+    """Find the file of each package, from requirements or as a lock has it; tell whether foreign code ran."""
     if lock.is_lock(options.path):
         content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
         locked = lock.read(content, target, options.sdist_projects, settings.allowed)
         report.requirements = locked.requirements.asked
         log.info("a lock of %d packages for %s", len(locked.picks), target)
-        return locked.requirements, list(locked.picks)
+        return locked.requirements, list(locked.picks), False
 
     wanted = requirements.parse(_read(options), settings.allowed, options.constraints)
     report.requirements = wanted.asked
@@ -133,7 +150,7 @@ def _choose(
     with report.timed("resolve"):
         resolution = resolve(wanted, target, settings, options.sdist_projects)
     report.warnings += resolution.warnings
-    return wanted, list(resolution.picks)
+    return wanted, list(resolution.picks), resolution.ran_code
 
 
 def _get_ready(settings: Settings) -> None:
@@ -153,9 +170,21 @@ def _read(options: Options) -> str:
     return requirements.decode(storage.read(options.path, options.version_id, limit=requirements.MAX_BYTES))
 
 
-def _fetch(
+@contextmanager
+def _own_cache() -> Iterator[Path]:
+    """Give a build in which code of packages has run a cache of its own, for all that comes after.
+
+    That code could write into the shared one: wheels in the place of others, what was found out about them,
+    imports that are said to have passed.
+    """
+    with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
+        yield Path(folder)
+
+
+def _without_sources(
     options: Options, wanted: Requirements, picks: Sequence[Pick], target: Target, settings: Settings
-) -> list[Wheel]:
+) -> Sequence[Pick]:
+    """Say where the files of a lock are, and build those that are sources."""
     origins = wanted.origins
     if lock.is_lock(options.path):
         picks = lock.located(picks, settings, origins)
@@ -163,7 +192,7 @@ def _fetch(
         from layer_builder import sdist
 
         picks = sdist.as_wheels(picks, target, settings, origins)
-    return fetch(picks, settings, origins)
+    return picks
 
 
 def _measured(pick: Pick, settings: Settings) -> Pick:
@@ -186,9 +215,10 @@ def _reuse(
     report: Report,
 ) -> bool:
     """Take the zip that is there already, if it is the one, with what was found of it."""
-    url = _s3_url(options, name)
-    if url is None or not _is_shared(options):
+    shelf = options.reuse if options.staging else options.output if _is_shared(options) else ""
+    if not shelf:
         return False
+    url = S3Url.parse(f"{shelf}{name}.zip")
     with report.timed("lookup"):
         known = record.load(url, record.asked_of(options, wanted))
     if known is None:
@@ -229,7 +259,9 @@ def _record(
         report.checks,
         tuple(warnings),
     )
-    record.save(S3Url.parse(layer.zip.location), known)
+    url = _s3_url(options, layer.digest)
+    if url is not None:
+        record.save(url, known, is_new=bool(options.staging))
 
 
 def _describe(
@@ -241,18 +273,19 @@ def _describe(
     report: Report,
 ) -> None:
     """Leave lock and bill of materials beside the report."""
-    if not options.report:
+    place = options.report_place
+    if not place:
         return
     from layer_builder import sbom
 
-    folder = options.report.rpartition("/")[0]
-    beside = f"{folder}/" if folder or options.report.startswith("/") else ""
-    storage.write(f"{beside}{sbom.NAME}", sbom.document(layer, report), "application/json")
+    folder, is_new = place.rpartition("/")[0], bool(options.staging)
+    beside = f"{folder}/" if folder or place.startswith("/") else ""
+    storage.write(f"{beside}{sbom.NAME}", sbom.document(layer, report), "application/json", is_new=is_new)
     place = f"{beside}{lock.NAME}"
     if lock.is_anothers(place):
         report.warnings.append(f"{place} is not layer-builder's own, so the lock was not written.")
     else:
-        storage.write(place, lock.text(wanted, picks, target).encode(), "application/toml")
+        storage.write(place, lock.text(wanted, picks, target).encode(), "application/toml", is_new=is_new)
 
 
 def _compiler(target: Target) -> Compiler | None:
@@ -415,7 +448,13 @@ def _deliver(
         file = Path(folder, "layer.zip")
         written = _write(plan, file, check, report)
         with report.timed("upload"):
-            storage.upload_zip(file, url, _metadata(options, target, report), written.code_sha256)
+            storage.upload_zip(
+                file,
+                url,
+                _metadata(options, target, report),
+                written.code_sha256,
+                is_new=bool(options.staging),
+            )
     log.info("uploaded %s", url)
     arn = None
     if options.publish_bucket:
@@ -425,6 +464,8 @@ def _deliver(
             arn = publish(options.name, description, options.license, url, target)
         log.info("published %s", arn)
     place = Zip(str(url), url.bucket, url.key, written.bytes, plan.unzipped_bytes)
+    if options.staging:  # it lies beside the report, wherever that is
+        place = replace(place, location=_STAGED, bucket=None, key=None)
     return Layer(options.name, description, options.license, name, written.code_sha256, place, arn)
 
 
@@ -449,6 +490,8 @@ def _write(plan: Plan, file: Path, check: Callable[[Path, str], None], report: R
 
 
 def _s3_url(options: Options, name: str) -> S3Url | None:
+    if options.staging:
+        return S3Url.parse(staged(_STAGED, options.staging, options.attempt))
     if options.publish_bucket:
         prefix = options.publish_prefix.strip("/")
         return S3Url(

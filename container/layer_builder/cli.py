@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from layer_builder import __version__, redaction
 from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
-from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options
+from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options, staged
 from layer_builder.report import Report
 from layer_builder.settings import Settings
 from layer_builder.target import ARCHITECTURES, RUNTIMES
@@ -42,6 +43,8 @@ _VALUED = {
     "--architecture",
     "--runtime",
     "--report",
+    "--staging",
+    "--reuse",
     "--version-id",
     "--allow-sdist",
     "--system-libraries",
@@ -63,6 +66,7 @@ environment:
   LAYER_BUILDER_CODEARTIFACT      ARN of a CodeArtifact repository to take as the package index
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE  as for most tools
   AWS_…                    as for any AWS tool, AWS_ENDPOINT_URL among them
+  AWS_BATCH_JOB_ATTEMPT    with --staging, the number of the attempt (default: 1)
 
 exit status: 0 done; 2 the requirements or options are at fault; 75 try again; 70 a bug of layer-builder
 """
@@ -76,9 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     given = normalized(sys.argv[1:] if arguments is None else arguments)
     started, report, place = time.perf_counter(), Report(), _report_of(given)
+    is_new = bool(_staging_of(given))
     try:
         options = parse(given)
-        place, report.architecture, report.runtime = options.report, options.architecture, options.runtime
+        place, report.architecture, report.runtime = (
+            options.report_place,
+            options.architecture,
+            options.runtime,
+        )
         _stop_on_signals()
         from layer_builder.build import build
 
@@ -88,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         log.exception("layer-builder met a bug of its own")
         report.error = _bug()
-    status = _close(report, place, time.perf_counter() - started)
+    status = _close(report, place, time.perf_counter() - started, is_new=is_new)
     if report.layer and status == EXIT_OK:
         sys.stdout.write(_result(report.layer, report).encode(errors="replace").decode())
     return status
@@ -104,7 +113,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values["allow_sdist"] = tuple(values["allow_sdist"])
     values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
     values["constraints"] = tuple(values["constraints"])
-    return Options(**values)
+    return Options(**values, attempt=_attempt())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,6 +172,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the zip: a file, or a folder or s3:// prefix ending in /",
     )
     add("--report", default="", metavar="WHERE", help="write a report there, a path or s3://BUCKET/KEY")
+    add(
+        "--staging",
+        default="",
+        metavar="S3_PREFIX",
+        help="put all that the build leaves there, below the attempt's number; nothing there is replaced",
+    )
+    add("--reuse", default="", metavar="S3_PREFIX", help="with --staging: where finished layers are found")
     add("--version-id", default="", metavar="ID", help="with an s3:// path: the object's version")
     add(
         "--allow-sdist",
@@ -225,8 +241,26 @@ def _log_to_stderr() -> None:
 
 def _report_of(arguments: Sequence[str]) -> str:
     """Find the report's place even in a command line that is wrong elsewhere."""
-    prefix = "--report="
+    if staging := _staging_of(arguments):
+        # Whoever knows the prefix could write there in our place: it is nothing for the log.
+        redaction.remember(*(part for part in staging.rpartition("/")[0].split("/")[-1:] if part))
+        return staged("report.json", staging, _attempt())
+    return _value_of("--report", arguments)
+
+
+def _staging_of(arguments: Sequence[str]) -> str:
+    return _value_of("--staging", arguments)
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    prefix = f"{option}="
     return next((one.removeprefix(prefix) for one in arguments if one.startswith(prefix)), "")
+
+
+def _attempt() -> int:
+    """Which try of a Batch job this is, from 1 (AWS Batch User Guide, "Automated job retries")."""
+    number = os.environ.get("AWS_BATCH_JOB_ATTEMPT", "")
+    return int(number) if re.fullmatch(r"[1-9]\d{0,2}", number, re.ASCII) else 1
 
 
 def _stop_on_signals() -> None:
@@ -249,7 +283,7 @@ def _bug() -> BuildError:
     return error
 
 
-def _close(report: Report, place: str, seconds: float) -> int:
+def _close(report: Report, place: str, seconds: float, *, is_new: bool = False) -> int:
     """Leave the report, say what went wrong, give the exit status."""
     report.timings["total"] = round(seconds, 4)
     for warning in report.warnings:
@@ -259,7 +293,7 @@ def _close(report: Report, place: str, seconds: float) -> int:
         from layer_builder import storage
 
         try:
-            storage.write(place, report.to_json(), "application/json")
+            storage.write(place, report.to_json(), "application/json", is_new=is_new)
         except BuildError as error:
             failures.append(error)
     for failure in failures:

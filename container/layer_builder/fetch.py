@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layer_builder import files, sources, wheel
@@ -35,11 +37,21 @@ if TYPE_CHECKING:
 
 _NOWHERE_ELSE = Origins()
 _BACKOFF = 0.5  # seconds, doubled each time
+_CHUNK = 1 << 20
 _ATTEMPTS = 3  # at a body that breaks off; requests that fail are repeated within `web`
 
 
-def fetch(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE) -> list[Wheel]:
+def fetch(
+    picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE, own: Path | None = None
+) -> list[Wheel]:
     """Get the wheels, in the order of the picks.
+
+    Args:
+        picks: what to get.
+        settings: of the installation; the wheels in its cache are taken for what they were when they came.
+        origins: what the requirements say of where packages come from.
+        own: an empty cache for this build alone. Then those wheels are hashed on the way there, and nothing
+            that is known of them is taken.
 
     Raises:
         IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
@@ -48,7 +60,10 @@ def fetch(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE
         HashMismatchError: what it sends is not what the lock names.
         UnsafeWheelError, LayerTooLargeError: see `wheel.load`.
     """
-    paths = {pick: path_of(pick, settings) for pick in picks}
+    paths = {pick: path_of(pick, replace(settings, cache=own or settings.cache)) for pick in picks}
+    if own:
+        for pick in picks:
+            _take_over(pick, path_of(pick, settings), paths[pick])
     missing = [pick for pick in picks if not paths[pick].exists()]
     if not missing:
         return [wheel.load(pick, paths[pick]) for pick in picks]
@@ -84,8 +99,42 @@ def fetch_file(pick: Pick, settings: Settings, origins: Origins) -> Path:
         IndexUnreachableError, HashMismatchError, …: as `fetch`.
     """
     path = path_of(pick, settings)
+    if path.exists() and not _is_right(pick, path):
+        path.unlink()
     _get(pick, path, sources.of(settings, origins).access, _Budget([pick]), threading.Event())
     return path
+
+
+def _is_right(pick: Pick, path: Path) -> bool:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == pick.sha256
+
+
+def _take_over(pick: Pick, cached: Path, own: Path) -> None:
+    """Copy a wheel out of the cache, if it is the right one; what is copied is what was hashed.
+
+    Raises:
+        HashMismatchError: it is not, and can be had nowhere else: it was built from source.
+    """
+    digest = hashlib.sha256()
+    with suppress(FileNotFoundError, _NotItError), cached.open("rb") as stream:
+        with files.written_atomically(own) as copy:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                copy.write(chunk)
+            if digest.hexdigest() != pick.sha256:
+                raise _NotItError
+        return
+    if not pick.url:
+        raise HashMismatchError(
+            f"{pick.filename}, which was built from the source of {pick.name}, was changed afterwards.",
+            hint="Look at what the packages do whose source is built.",
+            details={"package": pick.name, "expected": pick.sha256},
+        )
+
+
+class _NotItError(Exception):
+    """A file is another than its place says."""
 
 
 class _Budget:

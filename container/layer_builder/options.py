@@ -16,6 +16,11 @@ CHECK, AUTO = "check", "auto"  # what to do about missing shared libraries
 _SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 
 
+def staged(name: str, staging: str, attempt: int) -> str:
+    """Say where a build leaves something below its prefix: no attempt needs to replace another's."""
+    return f"{staging}{attempt}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the command line asks for.
@@ -32,6 +37,10 @@ class Options:
         output: a file, a folder or an `s3://` prefix (both end with a slash) for the zip; empty for NAME.zip
         here.
         report: a file or `s3://` URL for the report; empty for none.
+        staging: an `s3://` prefix, ending with a slash, for all that the build leaves, in the place of
+        `output` and `report`: in a folder called like the attempt, and nothing that is there is replaced.
+        attempt: which try of one job this is, from 1.
+        reuse: with `staging`, the `s3://` prefix where finished layers are found; empty to look nowhere.
         publish_bucket: upload there and publish a layer version; empty to only make the zip.
         publish_prefix: the key's prefix in that bucket.
         allow_sdist: projects that may be built from source.
@@ -53,6 +62,9 @@ class Options:
     license: str | None = None
     output: str = ""
     report: str = ""
+    staging: str = ""
+    attempt: int = 1
+    reuse: str = ""
     publish_bucket: str = ""
     publish_prefix: str = "python"
     allow_sdist: tuple[str, ...] = ()
@@ -61,6 +73,11 @@ class Options:
     system_libraries: tuple[str, ...] = (CHECK,)
     import_check: bool = True
     size_limit: int = MAX_UNZIPPED_BYTES
+
+    @property
+    def report_place(self) -> str:
+        """Where the report goes, given or staged; empty for nowhere."""
+        return staged("report.json", self.staging, self.attempt) if self.staging else self.report
 
     @property
     def bundles(self) -> bool:
@@ -91,8 +108,7 @@ class Options:
             )
         if self.version_id and not self.path.startswith("s3://"):
             raise UsageError("--version-id goes with an s3:// URL.")
-        if self.output and self.publish_bucket:
-            raise UsageError("-s says where the zip goes, so --output has no meaning beside it.")
+        self._check_places()
         if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}", self.name):
             raise UsageError(
                 f"{self.name!r} is no name of a layer.",
@@ -111,3 +127,14 @@ class Options:
             raise UsageError(f"The description has more than {MAX_DESCRIPTION} characters.")
         if self.license is not None and len(self.license) > MAX_LICENSE:
             raise UsageError(f"The license has more than {MAX_LICENSE} characters.")
+
+    def _check_places(self) -> None:
+        if self.output and self.publish_bucket:
+            raise UsageError("-s says where the zip goes, so --output has no meaning beside it.")
+        if self.staging and (self.output or self.report or self.publish_bucket):
+            raise UsageError("--staging says where all goes, so --output, --report and -s do not go with it.")
+        if self.reuse and not self.staging:
+            raise UsageError("--reuse goes with --staging.")
+        for name, prefix in (("--staging", self.staging), ("--reuse", self.reuse)):
+            if prefix and not (prefix.startswith("s3://") and prefix.endswith("/")):
+                raise UsageError(f"{name} takes an s3:// prefix that ends in /, not {prefix!r}.")

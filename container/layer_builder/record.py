@@ -7,7 +7,8 @@ The record is written after the zip, so a build that dies between leaves a zip w
 next build replaces by the same bytes. The zip is uploaded with its SHA-256, which S3 checks and keeps; a
 record counts only if the zip has the checksum that it names. So both may be half there, old, or of different
 builds: the worst that follows is a build. What is trusted is whoever may write there: both can be replaced
-together.
+together. So in the pipeline a job writes both where nobody looks for them, and a function that runs nothing
+foreign takes them from there (`--staging`).
 """
 
 from __future__ import annotations
@@ -100,14 +101,15 @@ def load(zip_url: S3Url, asked: dict[str, Any]) -> Record | None:
     return record
 
 
-def save(zip_url: S3Url, record: Record) -> None:
-    """Write the record of a zip that has been uploaded.
+def save(zip_url: S3Url, record: Record, *, is_new: bool = False) -> None:
+    """Write the record of a zip that has been uploaded; one that `is_new` must not be there yet.
 
     Raises:
         StorageDeniedError, StorageUnavailableError: S3 does not take it.
     """
     document = {"schema": SCHEMA, "builder": {"version": __version__}, **asdict(record)}
-    storage.write(str(_url(zip_url)), json.dumps(document, ensure_ascii=False).encode(), "application/json")
+    content = json.dumps(document, ensure_ascii=False).encode()
+    storage.write(str(_url(zip_url)), content, "application/json", is_new=is_new)
 
 
 def _url(zip_url: S3Url) -> S3Url:

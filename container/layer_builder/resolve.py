@@ -68,10 +68,14 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The chosen wheels, sorted by name, and what a person should know about the choice."""
+    """The chosen wheels, sorted by name, and what a person should know about the choice.
+
+    `ran_code` says that code of packages may have run to come to it.
+    """
 
     picks: tuple[Pick, ...]
     warnings: tuple[str, ...] = ()
+    ran_code: bool = False
 
 
 def resolve(
@@ -130,7 +134,8 @@ def resolve(
                     f"No requirement applies to {target}: every line's marker says otherwise.",
                     hint="Check the markers after the semicolons.",
                 )
-            return Resolution(tuple(sorted(picks, key=lambda pick: pick.name)), _warnings(outcome.stderr))
+            chosen = tuple(sorted(picks, key=lambda pick: pick.name))
+            return Resolution(chosen, _warnings(outcome.stderr), ran_code=builder is not None)
         for name, versions in _versions_that_do_not_load(
             without_wheel, target, source_list.of(settings, requirements.origins)
         ).items():
@@ -226,7 +231,13 @@ def _pick(
                 details={"package": name, "version": version, "allowed": sorted(allowed)},
             )
         file = matching[0]
-    url = addresses.get(str(file.url), str(file.url))
+    url = addresses.get(str(file.url), "") if addresses else str(file.url)
+    if not url:  # what uv says may be what code that it ran would have it say
+        raise ResolutionError(
+            f"The file chosen for {name} {version}, {file.filename}, is none that the package indexes list.",
+            hint="Try again; if it stays so, look at the packages that are built from source.",
+            details={"package": name, "version": version},
+        )
     return Pick(name, version, file.filename, url, file.hashes["sha256"], file.size)
 
 

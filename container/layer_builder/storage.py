@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layer_builder import files
 from layer_builder.errors import (
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SCHEME = "s3://"
 _METADATA_BYTES = 2048  # Amazon S3 User Guide, "Working with object metadata": names and values together
-_ONE_PART = 5 << 30
 _MISSING = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404"}
 _DENIED = {
     "AccessDenied",
@@ -86,8 +85,8 @@ def read(location: str, version_id: str = "", *, limit: int) -> bytes:
         return body.read(limit + 1)
 
 
-def write(location: str, content: bytes, content_type: str) -> None:
-    """Write a small file or object.
+def write(location: str, content: bytes, content_type: str, *, is_new: bool = False) -> None:
+    """Write a small file or object; one that `is_new` must not be there yet.
 
     Raises:
         OutputError, StorageDeniedError, StorageUnavailableError: it cannot be written.
@@ -98,7 +97,9 @@ def write(location: str, content: bytes, content_type: str) -> None:
         return
     url = S3Url.parse(location)
     with _errors(f"write {url}"):
-        _s3().put_object(Bucket=url.bucket, Key=url.key, Body=content, ContentType=content_type)
+        _s3().put_object(
+            Bucket=url.bucket, Key=url.key, Body=content, ContentType=content_type, **_only(is_new)
+        )
 
 
 def checksum(url: S3Url) -> tuple[int, str] | None:
@@ -114,7 +115,9 @@ def checksum(url: S3Url) -> tuple[int, str] | None:
     return (head["ContentLength"], sha256) if sha256 else None
 
 
-def upload_zip(file: Path, url: S3Url, metadata: dict[str, str], code_sha256: str) -> None:
+def upload_zip(
+    file: Path, url: S3Url, metadata: dict[str, str], code_sha256: str, *, is_new: bool = False
+) -> None:
     """Upload a layer's zip with its metadata and its SHA-256 in base64, which S3 compares and keeps.
 
     In one part, because S3 has a SHA-256 of a whole object only then (Amazon S3 User Guide, "Checking object
@@ -123,21 +126,27 @@ def upload_zip(file: Path, url: S3Url, metadata: dict[str, str], code_sha256: st
     Raises:
         StorageDeniedError, StorageUnavailableError: S3 does not take it.
     """
-    with _errors(f"write {url}"):
-        from boto3.s3.transfer import TransferConfig
-
-        _s3().upload_file(
-            str(file),
-            url.bucket,
-            url.key,
-            ExtraArgs={
-                "Metadata": fitted(metadata),
-                "ContentType": "application/zip",
-                "ChecksumAlgorithm": "SHA256",
-                "ChecksumSHA256": code_sha256,
-            },
-            Config=TransferConfig(multipart_threshold=_ONE_PART),
+    with _errors(f"write {url}"), file.open("rb") as stream:
+        _s3().put_object(
+            Bucket=url.bucket,
+            Key=url.key,
+            Body=stream,
+            Metadata=fitted(metadata),
+            ContentType="application/zip",
+            ChecksumAlgorithm="SHA256",
+            ChecksumSHA256=code_sha256,
+            **_only(is_new),
         )
+
+
+def _only(is_new: bool) -> dict[str, Any]:
+    """Have S3 refuse to replace an object (Amazon S3 User Guide, "How to prevent object overwrites with
+    conditional writes").
+
+    That one is there need not be somebody else's doing: the answer to a first try may have been lost. Who may
+    not read there cannot tell, so it is an error, and another attempt of the job writes elsewhere.
+    """
+    return {"IfNoneMatch": "*"} if is_new else {}
 
 
 def fitted(metadata: dict[str, str]) -> dict[str, str]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from layer_builder import confinement
 from layer_builder import sources as source_list
@@ -53,6 +55,8 @@ _PASSED_ON = (
 _FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
 _OURS = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
 TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
+_POLL = 0.2  # seconds, between looks at whether a process has ended whose pipes stay open
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,11 @@ def compile_lock(
         IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
     """
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
-        output = Path(folder, "pylock.toml")  # uv insists on the name
+        # Not into a file, which the code of a source that is built could write again.
         command = [
             *_command(target, python),
             *(f"--no-binary={name}" for name in sources),
-            *("--format", "pylock.toml", "--no-header", "--output-file", str(output)),
+            *("--format", "pylock.toml", "--no-header"),
         ]
         if constraints:
             file = Path(folder, "constraints.txt")
@@ -115,7 +119,7 @@ def compile_lock(
                 done = _run(command, requirements, environment | more)
             if relay.error and (done.returncode != 0 or relay.misled):
                 raise relay.error
-            lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
+            lock = done.stdout if done.returncode == 0 else ""
             return Outcome(done.returncode, lock, relay.without_address(done.stderr), relay.addresses)
         configuration = _configuration(settings)
         if configuration:
@@ -127,7 +131,7 @@ def compile_lock(
             done = _run(command, requirements, environment)
             if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
                 done = _run([*command, "--refresh"], requirements, environment)
-        lock = output.read_text(encoding="utf-8") if done.returncode == 0 else ""
+        lock = done.stdout if done.returncode == 0 else ""
         return Outcome(done.returncode, lock, done.stderr)
 
 
@@ -260,16 +264,56 @@ def _communicate(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
+        bufsize=0,
         start_new_session=True,
     ) as process:
         try:
-            stdout, stderr = process.communicate(text, timeout=TIMEOUT)
+            stdout, stderr = _exchange(process, text.encode(), time.monotonic() + TIMEOUT)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(
+        command, process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
+    )
+
+
+def _exchange(process: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """Hand a process its input and take its output until it ends, whoever else holds its pipes open by then.
+
+    `communicate` would wait for all of them: code that a source brings along may be one.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended by the deadline (of `time.monotonic`).
+    """
+    said: dict[IO[bytes] | None, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    rest = memoryview(text)
+    with selectors.DefaultSelector() as pipes:
+        for pipe in filter(None, said):
+            pipes.register(pipe, selectors.EVENT_READ)
+        if process.stdin:
+            os.set_blocking(process.stdin.fileno(), False)
+            pipes.register(process.stdin, selectors.EVENT_WRITE)
+        while pipes.get_map():
+            ended = process.poll() is not None
+            ready = pipes.select(0 if ended else _POLL)
+            if ended and not any(key.fileobj in said for key, _ in ready):
+                break
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, TIMEOUT)
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    with suppress(BrokenPipeError):
+                        rest = rest[os.write(key.fd, rest[:_CHUNK]) :] if rest else rest
+                        if rest:
+                            continue
+                    pipes.unregister(key.fileobj)
+                    process.stdin.close()
+                elif chunk := os.read(key.fd, _CHUNK):
+                    said[key.fileobj] += chunk  # type: ignore[index]
+                else:
+                    pipes.unregister(key.fileobj)
+    process.wait(max(0, deadline - time.monotonic()))
+    return bytes(said[process.stdout]), bytes(said[process.stderr])
 
 
 def _executable() -> str:

@@ -22,9 +22,9 @@ _RETRIES: dict[str, object] = {"mode": "standard", "max_attempts": 5}
 _CONFIG = Config(retries=_RETRIES, connect_timeout=3, read_timeout=10)  # type: ignore[arg-type]
 
 
-def s3_client() -> S3Client:
-    """S3."""
-    return boto3.client("s3", config=_CONFIG)
+def s3_client(read_timeout: int = 10) -> S3Client:
+    """S3; of an answer's next byte it is waited for so many seconds."""
+    return boto3.client("s3", config=_CONFIG.merge(Config(read_timeout=read_timeout)))
 
 
 def ssm_client() -> SSMClient:

@@ -28,7 +28,7 @@ class StartBuildEnvironment:
 @dataclass(frozen=True)
 class PlanBuildEnvironment:
     """What PlanBuild is told: the bucket with the claims, where each architecture is built, and the runtime
-    that needs no naming.
+    that needs no naming. A definition for builds from source is empty where these are forbidden.
     """
 
     bucket: str
@@ -48,6 +48,7 @@ class PlanBuildEnvironment:
                 architecture: Workshop(
                     queue=environ[f"{architecture.upper()}_QUEUE_ARN"],
                     definition=environ[f"{architecture.upper()}_JOB_DEFINITION_ARN"],
+                    source_definition=environ[f"{architecture.upper()}_SOURCE_JOB_DEFINITION_ARN"] or None,
                 )
                 for architecture in ARCHITECTURES
             },

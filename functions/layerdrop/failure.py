@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from layerdrop.errors import ErrorCode, Problem
+from layerdrop.target import attempts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ def target_problem(error: Mapping[str, str], reported: Problem | None, logs: Log
             {"error": error["Error"]},
         )
     return _function_problem(error, "building the layer", logs.publish)
+
+
+def attempts_made(error: Mapping[str, str]) -> int:
+    """How many attempts a job made that failed; 0 when what was caught does not say."""
+    return attempts_of(_json_object(error["Cause"]))
 
 
 def _function_problem(error: Mapping[str, str], doing: str, group: str) -> Problem:

@@ -30,11 +30,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """A layer version; `reused` when an unchanged layer made a new one unnecessary."""
+    """A layer version; `reused` when an unchanged layer made a new one unnecessary, `zip_key` its zip's."""
 
     layer_version_arn: str
     version: int
     reused: bool
+    zip_key: str
 
     def to_json(self) -> dict[str, Any]:
         """The version as the state machine carries it."""
@@ -42,12 +43,15 @@ class PublishedVersion:
             "layer_version_arn": self.layer_version_arn,
             "version": self.version,
             "reused": self.reused,
+            "zip_key": self.zip_key,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read back what `to_json` wrote."""
-        return cls(document["layer_version_arn"], document["version"], document["reused"])
+        return cls(
+            document["layer_version_arn"], document["version"], document["reused"], document["zip_key"]
+        )
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ class Outcome:
             "reused": self.published.reused if self.published else False,
             "code_sha256": layer.code_sha256 if layer else None,
             "zip": {
-                "key": layer.zip.key,
+                "key": self.published.zip_key,
                 "bytes": layer.zip.bytes,
                 "unzipped_bytes": layer.zip.unzipped_bytes,
             }
-            if layer
+            if layer and self.published  # before that, it is nobody's but the job's
             else None,
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
             "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from layerdrop.aws import error_code
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_versions import input_gone
-from layerdrop.report import Report
+from layerdrop.report import Report, invalid
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 MAX_REQUIREMENTS_BYTES = 1024 * 1024
 MAX_REPORT_BYTES = 4 * 1024 * 1024
+MAX_ATTEMPTS = 10  # of a job: https://docs.aws.amazon.com/batch/latest/APIReference/API_RetryStrategy.html
 
 # MethodNotAllowed is S3's answer when the version is a delete marker.
-_GONE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "MethodNotAllowed", "404")
+GONE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "MethodNotAllowed", "404")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RequirementsReader:
                 Bucket=build_input.bucket, Key=build_input.key, VersionId=build_input.version_id
             )
         except ClientError as error:
-            if error_code(error) not in _GONE:
+            if error_code(error) not in GONE:
                 raise
             raise input_gone(build_input) from error
         with response["Body"] as body:
@@ -65,39 +66,49 @@ class ReportReader:
     s3: S3Client
     bucket: str
 
-    def read(self, target: Target) -> Report:
-        """The report of a build that ended well.
+    def read(self, target: Target, attempts: int) -> tuple[Report, int]:
+        """The report of a build that ended well after so many attempts, and which of these left it.
 
         Raises:
             BuildError: REPORT_INVALID, when it is unreadable, or there is none.
         """
-        text = self._text(target)
+        text, attempt = self._last(target, attempts)
         if text is None:
-            raise BuildError(
-                ErrorCode.REPORT_INVALID,
-                "The build ended well, but left no report.",
-                "This is a fault of the pipeline; the job's log has more.",
-                {"report": target.report_key},
-            )
-        return Report.from_text(text)
+            raise invalid("The build ended well, but left no report.")
+        return Report.from_text(text), attempt
 
-    def find(self, target: Target) -> Report | None:
+    def find(self, target: Target, attempts: int) -> Report | None:
         """The report of a build that failed, or None when it left none that can be read."""
-        text = self._text(target)
+        text, _ = self._last(target, attempts)
         try:
             return Report.from_text(text) if text is not None else None
         except BuildError:
             return None
 
-    def _text(self, target: Target) -> str | None:
-        try:
-            response = self.s3.get_object(Bucket=self.bucket, Key=target.report_key)
-        except ClientError as error:
-            if error_code(error) not in _GONE:
-                raise
-            return None
-        with response["Body"] as body:
-            return body.read(MAX_REPORT_BYTES).decode("utf-8", errors="replace")
+    def _last(self, target: Target, attempts: int) -> tuple[str | None, int]:
+        """What the last attempt left, or the one before, as when the last could not even start.
+
+        Never a later one's than there was: what the code of a package might leave for it is not looked at.
+        """
+        for attempt in range(min(attempts, MAX_ATTEMPTS), 0, -1):
+            content = read_at_most(
+                self.s3, self.bucket, target.staged("report.json", attempt), MAX_REPORT_BYTES
+            )
+            if content is not None:
+                return content.decode("utf-8", errors="replace"), attempt
+        return None, 0
+
+
+def read_at_most(s3: S3Client, bucket: str, key: str, limit: int) -> bytes | None:
+    """An object's first bytes, or None when there is none."""
+    try:
+        response = s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error_code(error) not in GONE:
+            raise
+        return None
+    with response["Body"] as body:
+        return body.read(limit)
 
 
 def _text(key: str, content: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from layerdrop.errors import BuildError, ErrorCode
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where the builds of one architecture run: the ARNs of a Batch queue and a job definition."""
+    """Where the builds of one architecture run: the ARNs of a Batch queue and of job definitions.
+
+    `source_definition` is for builds from source, which have a role of their own; None where the stack
+    forbids them.
+    """
 
     queue: str
     definition: str
+    source_definition: str | None
 
 
 def plan(
@@ -36,9 +42,18 @@ def plan(
     """The layers to build, one for each runtime, in the order in which the user named them.
 
     Raises:
-        BuildError: SETTINGS_INVALID, when path and settings name different runtimes.
+        BuildError: SETTINGS_INVALID, when path and settings name different runtimes, or the stack forbids
+            what the settings ask for.
     """
     workshop = workshops[key.architecture]
+    if settings.allow_sdist and workshop.source_definition is None:
+        raise BuildError(
+            ErrorCode.SETTINGS_INVALID,
+            f"The setting allow-sdist names {', '.join(settings.allow_sdist)}, and this stack builds nothing "
+            "from source: its parameter SourceBuilds is DISABLED.",
+            "Take versions that have wheels and leave the setting out; or ask whoever runs the stack.",
+            {"setting": "allow-sdist", "parameter": "SourceBuilds"},
+        )
     return tuple(
         _target(build_input, execution, key.architecture, runtime, name, settings, workshop)
         for runtime, name in layer_names(key, settings, default_runtime).items()
@@ -73,7 +88,22 @@ def _target(
     workshop: Workshop,
 ) -> Target:
     identity = target_id(runtime, architecture)
-    report_key = f"builds/{execution.name}/{identity}/report.json"
+    # Whoever holds the role of another job must not come upon it: 144 bits that only the job is told.
+    staging = f"builds/{execution.name}/{identity}/{secrets.token_urlsafe(18)}/"
+    definition = (settings.allow_sdist and workshop.source_definition) or workshop.definition
+    target = Target(
+        id=identity,
+        architecture=architecture,
+        runtime=runtime,
+        layer_name=name,
+        description=settings.description,
+        license=settings.license,
+        share_with=settings.share_with,
+        # An execution's name has at most 80 characters, a job's 128, of the same alphabet.
+        job=Job(f"{execution.name}-{identity}", workshop.queue, definition, ()),
+        staging=staging,
+        from_source=bool(settings.allow_sdist),
+    )
     # What others chose freely is tied to its option with `=`: by itself it might look like an option.
     command = [
         *("--path", f"s3://{build_input.bucket}/{build_input.key}"),
@@ -81,8 +111,8 @@ def _target(
         *("--name", name),
         *("--architecture", architecture),
         *("--runtime", runtime),
-        *("--output", f"s3://{build_input.bucket}/layers/"),
-        *("--report", f"s3://{build_input.bucket}/{report_key}"),
+        *("--reuse", f"s3://{build_input.bucket}/{target.shelf}"),
+        *("--staging", f"s3://{build_input.bucket}/{staging}"),
     ]
     if settings.description is not None:
         command.append(f"--description={settings.description}")
@@ -96,15 +126,4 @@ def _target(
         command.append(f"--constraint={constraint}")
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
-    return Target(
-        id=identity,
-        architecture=architecture,
-        runtime=runtime,
-        layer_name=name,
-        description=settings.description,
-        license=settings.license,
-        share_with=settings.share_with,
-        # An execution's name has at most 80 characters, a job's 128, of the same alphabet.
-        job=Job(f"{execution.name}-{identity}", workshop.queue, workshop.definition, tuple(command)),
-        report_key=report_key,
-    )
+    return replace(target, job=replace(target.job, command=tuple(command)))

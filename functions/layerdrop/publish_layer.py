@@ -1,4 +1,4 @@
-"""PublishLayer: a proved zip -> a layer version, shared and pointed to."""
+"""PublishLayer: a proved zip -> kept for all builds, and a layer version, shared and pointed to."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from layerdrop.environment import PublishLayerEnvironment
 from layerdrop.input_versions import InputVersions
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
+from layerdrop.shelves import Shelves
 from layerdrop.target import Target
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 ENVIRONMENT = PublishLayerEnvironment.read(os.environ)
-S3 = s3_client()
+# A zip is copied within one call.
+S3 = s3_client(read_timeout=60)
 VERSIONS = InputVersions(S3)
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
-PUBLISHER = LayerPublisher(lambda_client(), publishing_client(), ssm_client(), ENVIRONMENT.keep_versions)
+SHELVES = Shelves(S3, ENVIRONMENT.bucket)
+PUBLISHER = LayerPublisher(
+    lambda_client(), publishing_client(), ssm_client(), ENVIRONMENT.bucket, ENVIRONMENT.keep_versions
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -33,24 +38,26 @@ PUBLISHER = LayerPublisher(lambda_client(), publishing_client(), ssm_client(), E
 @metrics.log_metrics
 @failures_logged
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Publish the layer that the target's report describes, or find the version that it already is.
+    """Keep the layer that the target's report describes, and publish it, or find the version that it is.
 
     Raises:
-        BuildError: the report does not fit the target, a newer upload is there, the name is another file's,
-            or Lambda does not take the layer.
+        BuildError: report, zip and target do not fit each other, a newer upload is there, the name is
+            another file's, or Lambda does not take the layer.
         TryLaterError: the layer is being published already, or AWS is busy.
     """
     build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
-    name_work(target.report_key.split("/")[1], target=target.id, layer=target.layer_name)
+    name_work(target.staging.split("/")[1], target=target.id, layer=target.layer_name)
     metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
-    layer = REPORTS.read(target).layer_for(target, ENVIRONMENT.bucket)
+    report, attempt = REPORTS.read(target, target.job.attempts or 0)
+    layer = report.layer_for(target, ENVIRONMENT.bucket)
     seconds_left = context.get_remaining_time_in_millis() / 1000
     holder = context.aws_request_id
     with patient(), CLAIMS.held(target.layer_name, build_input.key, holder, seconds_left):
         # Asked with the name in hand: whoever uploads from now on publishes after this.
         VERSIONS.require_newest(build_input)
-        published = PUBLISHER.publish(target, layer)
+        kept = SHELVES.keep(target, attempt, layer)
+        published = PUBLISHER.publish(target, layer, kept)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)
     metrics.add_metric("LayersReused" if published.reused else "LayersPublished", MetricUnit.Count, 1)
     return published.to_json()

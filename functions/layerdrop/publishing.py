@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
     from layerdrop.report import BuiltLayer
+    from layerdrop.shelves import Stored
     from layerdrop.target import Target
 
 POINTER_PREFIX = "/layerdrop/"
@@ -46,34 +47,42 @@ class LayerPublisher:
         lambda_client: for what may be asked again.
         publishing: for PublishLayerVersion, which may not.
         ssm: holds the pointers.
+        bucket: where zips are kept.
         keep_versions: how many versions of a layer to keep, 0 for all.
     """
 
     lambda_client: LambdaClient
     publishing: LambdaClient
     ssm: SSMClient
+    bucket: str
     keep_versions: int = 0
 
-    def publish(self, target: Target, layer: BuiltLayer) -> PublishedVersion:
+    def publish(self, target: Target, layer: BuiltLayer, kept: Stored) -> PublishedVersion:
         """Make the layer's version, share it, only then move the pointer to it, and clear up behind.
 
+        Args:
+            target: What was asked for.
+            layer: What was built.
+            kept: That version of its zip.
+
         Raises:
-            BuildError: PUBLISH_REFUSED, when Lambda does not take it.
+            BuildError: PUBLISH_REFUSED, when Lambda does not take it; REPORT_INVALID, when it took other
+                bytes.
         """
         pointer = self._pointer(target.layer_name)
         try:
             arn = self._reusable(target, layer, pointer)
             reused = arn is not None
-            arn = arn or self._publish(target, layer)
+            arn = arn or self._publish(target, layer, kept)
             self._share(target.layer_name, _version(arn), target.share_with)
         except ClientError as error:
             if error_code(error) not in _REFUSALS:
                 raise
-            raise _refused(target, layer, error) from error
+            raise _refused(target, layer, kept, error) from error
         if arn != pointer:
             self._point(target.layer_name, arn)
         self._retire(target.layer_name, _version(arn))
-        return PublishedVersion(arn, _version(arn), reused)
+        return PublishedVersion(arn, _version(arn), reused, kept.key)
 
     def _reusable(self, target: Target, layer: BuiltLayer, pointer: str | None) -> str | None:
         """The version that is this very layer: most likely the one pointed to, else the newest such."""
@@ -122,23 +131,27 @@ class LayerPublisher:
             return set()
         return {str(statement.get("Sid")) for statement in json.loads(policy["Policy"])["Statement"]}
 
-    def _publish(self, target: Target, layer: BuiltLayer) -> str:
+    def _publish(self, target: Target, layer: BuiltLayer, kept: Stored) -> str:
         license_info = {"LicenseInfo": layer.license} if layer.license else {}
         response = self.publishing.publish_layer_version(
             LayerName=target.layer_name,
             Description=layer.description,
-            Content={"S3Bucket": layer.zip.bucket, "S3Key": layer.zip.key},
+            # By its version: whatever is put in its place meanwhile has no effect.
+            Content={"S3Bucket": self.bucket, "S3Key": kept.key, "S3ObjectVersion": kept.version_id},
             CompatibleRuntimes=[target.runtime],
             CompatibleArchitectures=[target.architecture],
             **license_info,
         )
-        # Whoever wrote the report could also write the zip; what it proved counts for these bytes only.
+        # What was proved counts for these bytes only.
         if response["Content"]["CodeSha256"] != layer.code_sha256:
+            self.lambda_client.delete_layer_version(
+                LayerName=target.layer_name, VersionNumber=response["Version"]
+            )
             raise BuildError(
                 ErrorCode.REPORT_INVALID,
-                f'The zip of "{target.layer_name}" is not the one that the build reported.',
-                "Upload the file again; nothing points to this version.",
-                {"layer_version_arn": response["LayerVersionArn"], "zip": layer.zip.key},
+                f'Lambda took other bytes for "{target.layer_name}" than those that the build reported.',
+                "Upload the file again; that version is deleted.",
+                {"layer_version_arn": response["LayerVersionArn"], "zip": kept.key},
             )
         return response["LayerVersionArn"]
 
@@ -197,7 +210,7 @@ def _told_of(target: Target, layer: BuiltLayer) -> Told:
     return (layer.description, layer.license or "", [target.runtime], [target.architecture])
 
 
-def _refused(target: Target, layer: BuiltLayer, error: ClientError) -> BuildError:
+def _refused(target: Target, layer: BuiltLayer, kept: Stored, error: ClientError) -> BuildError:
     said = error.response["Error"].get("Message", "")
     hints = {
         "CodeStorageExceededException": "Delete layer versions and functions that nobody uses any more.",
@@ -209,5 +222,5 @@ def _refused(target: Target, layer: BuiltLayer, error: ClientError) -> BuildErro
         hints.get(
             error_code(error), "Change what Lambda names, in the requirements or in the settings block."
         ),
-        {"error": error_code(error), "zip": layer.zip.key, "unzipped_bytes": layer.zip.unzipped_bytes},
+        {"error": error_code(error), "zip": kept.key, "unzipped_bytes": layer.zip.unzipped_bytes},
     )

@@ -23,14 +23,21 @@ SCHEMA = "layerdrop/report/1"
 _MAX_WARNINGS = 200
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
+# API_PublishLayerVersion
+_LONGEST_DESCRIPTION = 256
 
 
 @dataclass(frozen=True)
 class Zip:
-    """A layer's zip: where it lies, and its sizes in bytes."""
+    """A layer's zip: where it lies, and its sizes in bytes.
 
-    bucket: str
-    key: str
+    `bucket` and `key` are those of a zip that was there before; one that the job made lies beside the report.
+    """
+
+    bucket: str | None
+    key: str | None
     bytes: int
     unzipped_bytes: int
 
@@ -45,6 +52,11 @@ class BuiltLayer:
     digest: str
     code_sha256: str
     zip: Zip
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether its zip was there before."""
+        return self.zip.key is not None
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class Report:
         try:
             return cls._from_json(json.loads(text, parse_constant=_no_number))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise _invalid(f"The build's report cannot be read: {type(error).__name__}: {error}.") from error
+            raise invalid(f"The build's report cannot be read: {type(error).__name__}: {error}.") from error
 
     @classmethod
     def _from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -92,19 +104,30 @@ class Report:
             BuildError: REPORT_INVALID, when there is none or it is another.
         """
         if self.layer is None:
-            raise _invalid("The build ended well, but its report names no layer.")
+            raise invalid("The build ended well, but its report names no layer.")
         if self.layer.name != target.layer_name:
-            raise _invalid(f'The report is about "{self.layer.name}", not "{target.layer_name}".')
-        if self.layer.zip.bucket != bucket or not self.layer.zip.key.startswith("layers/"):
-            raise _invalid(
-                f"The report names a zip outside layers/: {self.layer.zip.bucket}/{self.layer.zip.key}."
-            )
+            raise invalid(f'The report is about "{self.layer.name}", not "{target.layer_name}".')
+        self._require_words_of(target, self.layer)
+        place = (self.layer.zip.bucket, self.layer.zip.key)
+        if place not in ((None, None), (bucket, f"{target.shelf}{self.layer.digest}.zip")):
+            raise invalid(f"The report names a zip where none of its digest is kept: {place[0]}/{place[1]}.")
         return self.layer
+
+    def _require_words_of(self, target: Target, layer: BuiltLayer) -> None:
+        """See that it says what the settings say; without a description there, the job makes one."""
+        if layer.license != target.license or target.description not in (None, layer.description):
+            raise invalid(f'The report gives "{layer.name}" another description or license than was set.')
 
 
 def _layer(document: Mapping[str, Any]) -> BuiltLayer:
     zip_file = document["zip"]
     license_text = document["license"]
+    # Both become part of a key, or are compared with what S3 and Lambda say.
+    for name, form in (("digest", _DIGEST), ("code_sha256", _SHA256)):
+        if not form.fullmatch(str(document[name])):
+            raise ValueError(f"{name} is {str(document[name])[:100]!r}")
+    if len(str(document["description"])) > _LONGEST_DESCRIPTION:
+        raise ValueError("its description is too long")
     return BuiltLayer(
         name=str(document["name"]),
         description=str(document["description"]),
@@ -112,8 +135,8 @@ def _layer(document: Mapping[str, Any]) -> BuiltLayer:
         digest=str(document["digest"]),
         code_sha256=str(document["code_sha256"]),
         zip=Zip(
-            bucket=str(zip_file["bucket"]),
-            key=str(zip_file["key"]),
+            bucket=None if zip_file["bucket"] is None else str(zip_file["bucket"]),
+            key=None if zip_file["key"] is None else str(zip_file["key"]),
             bytes=int(zip_file["bytes"]),
             unzipped_bytes=int(zip_file["unzipped_bytes"]),
         ),
@@ -167,7 +190,8 @@ def _no_number(text: str) -> Never:
     raise ValueError(f"{text} is no JSON")
 
 
-def _invalid(message: str) -> BuildError:
+def invalid(message: str) -> BuildError:
+    """What to say of a report, or of what lies beside it, that cannot be right."""
     return BuildError(
         ErrorCode.REPORT_INVALID,
         message,

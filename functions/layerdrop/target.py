@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,19 +21,32 @@ def target_id(runtime: Runtime, architecture: Architecture) -> str:
     return f"py{runtime.removeprefix('python').replace('.', '')}-{architecture}"
 
 
+LAYERS: Final = "layers/"
+"""The shelf that all builds take finished layers from."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """A Batch job to submit: its name, the ARNs of queue and definition, and the builder's arguments."""
+    """A Batch job to submit: its name, the ARNs of queue and definition, and the builder's arguments.
+
+    `attempts` is how many there were, once it has succeeded.
+    """
 
     name: str
     queue: str
     definition: str
     command: tuple[str, ...]
+    attempts: int | None = None
 
 
 @dataclass(frozen=True)
 class Target:
-    """One layer to build, as it travels through the state machine."""
+    """One layer to build, as it travels through the state machine.
+
+    Attributes:
+        staging: The key's prefix that the job may write below, which nobody else can guess; it ends in `/`.
+        from_source: Whether code of packages may run in the job before its zip is made.
+    """
 
     id: str
     architecture: Architecture
@@ -43,7 +56,25 @@ class Target:
     license: str | None
     share_with: tuple[str, ...]
     job: Job
-    report_key: str
+    staging: str
+    from_source: bool = False
+
+    @property
+    def own_shelf(self) -> str:
+        """Where layers of this very name lie, which no other file's build takes anything from."""
+        return f"{LAYERS}{self.layer_name}/"
+
+    @property
+    def shelf(self) -> str:
+        """Where this layer is looked for, and kept.
+
+        A digest is found out by the job. Where code of packages ran before, it says nothing to others.
+        """
+        return self.own_shelf if self.from_source else LAYERS
+
+    def staged(self, name: str, attempt: int) -> str:
+        """The key of what an attempt of the job left."""
+        return f"{self.staging}{attempt}/{name}"
 
     def to_json(self) -> dict[str, Any]:
         """The target as the state machine carries it."""
@@ -61,12 +92,16 @@ class Target:
                 "definition": self.job.definition,
                 "command": list(self.job.command),
             },
-            "report_key": self.report_key,
+            "staging": self.staging,
+            "from_source": self.from_source,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Read back what `to_json` wrote; a KeyError means that the state machine was edited."""
+        """Read back what `to_json` wrote, and what the state machine added: how the job ended.
+
+        A KeyError means that the state machine was edited.
+        """
         job = document["job"]
         return cls(
             id=document["id"],
@@ -76,6 +111,19 @@ class Target:
             description=document["description"],
             license=document["license"],
             share_with=tuple(document["share_with"]),
-            job=Job(job["name"], job["queue"], job["definition"], tuple(job["command"])),
-            report_key=document["report_key"],
+            job=Job(
+                job["name"],
+                job["queue"],
+                job["definition"],
+                tuple(job["command"]),
+                attempts_of(job["ended"]) if "ended" in job else None,
+            ),
+            staging=document["staging"],
+            from_source=document["from_source"],
         )
+
+
+def attempts_of(job: Mapping[str, Any]) -> int:
+    """How many attempts Batch made, from its description of a job that has ended."""
+    attempts = job.get("Attempts")
+    return len(attempts) if isinstance(attempts, list) else 0

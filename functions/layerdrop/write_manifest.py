@@ -13,7 +13,7 @@ from layerdrop.build_input import BuildInput, Execution
 from layerdrop.end_event import SUPERSEDED, Bus, end_event
 from layerdrop.environment import WriteManifestEnvironment
 from layerdrop.errors import BuildError
-from layerdrop.failure import plan_problem, target_problem
+from layerdrop.failure import attempts_made, plan_problem, target_problem
 from layerdrop.input_versions import InputVersions
 from layerdrop.manifest import Manifest, Outcome, PublishedVersion, Status, finished
 from layerdrop.manifest_store import ManifestStore, Put
@@ -97,12 +97,13 @@ def _manifest(event: Mapping[str, Any], now: str) -> Manifest:
 def _outcome(document: Mapping[str, Any]) -> Outcome:
     target = Target.from_json(document["target"])
     if "error" in document:
-        report = REPORTS.find(target)
+        report = REPORTS.find(target, target.job.attempts or attempts_made(document["error"]))
         reported = report.error if report else None
         problem = target_problem(document["error"], reported, ENVIRONMENT.logs)
         return Outcome(target, report=report, problem=problem)
     published = PublishedVersion.from_json(document["layer"])
     try:
-        return Outcome(target, published, REPORTS.read(target))
+        report, _ = REPORTS.read(target, target.job.attempts or 0)
+        return Outcome(target, published, report)
     except BuildError as error:
         return Outcome(target, published, problem=error.problem)
