@@ -1,22 +1,24 @@
 """Who may do what on the embedded AWS: each call of a role is held against its policies, and noted.
 
 A function's handler, a job and a state machine sign with an access key that is called like their role. Any
-other key is the account owner's, who may do everything.
+other key is the account owner's, who may do everything. (On AWS a bucket's policy binds the owner, too.)
 """
 
 import io
 import json
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from moto.iam.models import Role, iam_backends
+from moto.s3.models import s3_backends
 
 from local.calls import Call, Request, UnknownCallError, call_of, signed_by
 from local.permissions import Permission, UnknownPermissionError, permissions_of, told_of_missing
-from local.policies import PolicyError, Statement, is_allowed, statements_of
+from local.policies import PolicyError, Statement, denials_of, is_allowed, statements_of
 from local.settings import ACCOUNT_ID
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Authorization:
         self._application = application
         self._lock = threading.Lock()
         self._read: dict[str, list[Statement]] = {}
+        self._denials: dict[str, list[Statement]] = {}
         self.used: set[tuple[str, Permission]] = set()
         self.refused: list[tuple[str, str]] = []
 
@@ -87,11 +90,24 @@ class Authorization:
         return next((role for role in list(roles) if role.name == key), None)
 
     def _allows(self, role: Role, wanted: Permission) -> bool:
-        allowed = is_allowed(wanted, self.statements(role))
+        allowed = is_allowed(wanted, self.statements(role)) and not self._is_denied(wanted)
         if allowed:
             with self._lock:
                 self.used.add((role.name, wanted))
         return allowed
+
+    def _is_denied(self, wanted: Permission) -> bool:
+        """Whether the policy of the bucket that it is about says no."""
+        name = wanted.resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+        bucket = s3_backends[ACCOUNT_ID]["aws"].buckets.get(name)
+        if not wanted.action.startswith("s3:") or bucket is None or not bucket.policy:
+            return False
+        text = bucket.policy if isinstance(bucket.policy, str) else bucket.policy.decode()
+        if text not in self._denials:
+            self._denials[text] = denials_of(json.loads(text))
+        # The loopback stands in for TLS.
+        asked = replace(wanted, context=(*wanted.context, ("aws:securetransport", "true")))
+        return any(statement.applies_to(asked) for statement in self._denials[text])
 
     def statements(self, role: Role) -> list[Statement]:
         """Return all statements of a role's policies."""

@@ -7,6 +7,7 @@ like their API's operation: https://docs.aws.amazon.com/service-authorization/la
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 from local.calls import Call
 from local.settings import ACCOUNT_ID, REGION
@@ -76,7 +77,18 @@ def _read_object(given: Given) -> Permissions:
 
 
 def _write_object(given: Given) -> Permissions:
-    yield Permission("s3:PutObject", _object(given))
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    headers = (("s3:if-match", "IfMatch"), ("s3:if-none-match", "IfNoneMatch"))
+    context = tuple((key, given[name]) for key, name in headers if name in given)
+    yield Permission("s3:PutObject", _object(given), context)
+
+
+def _copy_object(given: Given) -> Permissions:
+    source, _, query = given["CopySource"].partition("?")
+    bucket, _, key = unquote(source).removeprefix("/").partition("/")
+    version = {"VersionId": query} if query.startswith("versionId=") else {}
+    yield from _read_object({"Bucket": bucket, "Key": key} | version)
+    yield from _write_object(given)
 
 
 def _delete_object(given: Given) -> Permissions:
@@ -166,6 +178,7 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("lambda", "ListLayerVersions"): _on_layer("lambda:ListLayerVersions"),
     ("lambda", "PublishLayerVersion"): _publish_layer,
     ("s3", "CompleteMultipartUpload"): _write_object,
+    ("s3", "CopyObject"): _copy_object,
     ("s3", "CreateMultipartUpload"): _write_object,
     ("s3", "DeleteObject"): _delete_object,
     ("s3", "GetObject"): _read_object,

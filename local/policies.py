@@ -1,4 +1,4 @@
-"""IAM policies, judged: what the statements of a role allow.
+"""IAM policies, judged: what the statements of a role allow, and those of a bucket deny.
 
 As AWS judges the identity policies of one account, in those elements that the templates use; a policy with
 anything else is an error, never a guess.
@@ -48,6 +48,18 @@ def statements_of(document: Mapping[str, Any]) -> list[Statement]:
     return [_statement(given) for given in _listed(document["Statement"])]
 
 
+def denials_of(document: Mapping[str, Any]) -> list[Statement]:
+    """Read the policy of a resource, here one that takes something from everybody.
+
+    Raises:
+        PolicyError: It gives something, or means somebody, which is not judged here.
+    """
+    given = _listed(document["Statement"])
+    if any((one.get("Effect"), one.get("Principal")) != ("Deny", "*") for one in given):
+        raise PolicyError("a resource's policy that does more than to deny something to everybody")
+    return [_statement({key: value for key, value in one.items() if key != "Principal"}) for one in given]
+
+
 def is_allowed(permission: Permission, statements: Iterable[Statement]) -> bool:
     """Whether a statement allows it and none denies it."""
     verdicts = {statement.allows for statement in statements if statement.applies_to(permission)}
@@ -63,10 +75,12 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def holds(operator: str, key: str, wanted: Sequence[str], context: Mapping[str, str]) -> bool:
-    """Whether a condition holds; one whose key the request lacks does not.
+    """Whether a condition holds; one whose key the request lacks does not, unless it asks for that.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
     """
+    if operator == "Null":
+        return any((value.lower() == "true") == (key not in context) for value in wanted)
     return key in context and any(OPERATORS[operator](value, context[key]) for value in wanted)
 
 
@@ -96,7 +110,7 @@ def _statement(given: Mapping[str, Any]) -> Statement:
         raise PolicyError(f"a statement with the elements {sorted(given)}")
     conditions = []
     for operator, keys in given.get("Condition", {}).items():
-        if operator not in OPERATORS:
+        if operator not in OPERATORS.keys() | {"Null"}:
             raise PolicyError(f"the condition operator {operator}")
         conditions += [
             (operator, key.lower(), tuple(map(str, _listed(value)))) for key, value in keys.items()

@@ -151,7 +151,9 @@ def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHE
     """
     from layer_builder.fetch import is_cached
 
-    missing = [pick for pick in picks if not is_cached(pick, settings)]
+    # Code of a source may change what the cache has; then it is downloaded after all.
+    runs_code = any(pick.is_sdist for pick in picks)
+    missing = [pick for pick in picks if runs_code or not is_cached(pick, settings)]
     if not missing:
         return list(picks)
 

@@ -1,5 +1,6 @@
 """Lambda: functions run, and layers are checked as AWS checks them."""
 
+# ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
 import io
 import json
 import shutil
@@ -10,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from moto.awslambda import models
 from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError
 from moto.awslambda.models import LambdaFunction, LayerStorage, LayerVersion, lambda_backends
 from moto.awslambda.policy import Policy
+from moto.s3.models import s3_backends
 
 from local.gaps import Replacements
 from local.lambda_async import AsyncInvocations, FailureHandling
@@ -77,6 +80,8 @@ class LambdaService:
         # moto runs a function in a Docker container, anew for each call, and knows no asynchronous
         # invocation.
         put(LambdaFunction, "invoke", lambda function, *call: self._invoke(function, *call))
+        # moto takes the newest version of a zip, whichever was asked for.
+        put(models, "_validate_s3_bucket_and_key", _that_version(models._validate_s3_bucket_and_key))
         put(LayerStorage, "put_layer_version", _checked(LayerStorage.put_layer_version))
         put(LayerVersion, "get_layer_version", _with_location(LayerVersion.get_layer_version, layer_url))
         put(Policy, "add_statement", _once(Policy.add_statement))
@@ -161,6 +166,18 @@ def _with_configuration(original: Any) -> Any:
         return configuration
 
     return get_configuration
+
+
+def _that_version(original: Any) -> Any:
+    def find(account_id: str, partition: str, data: dict[str, Any]) -> Any:
+        version = data.get("S3ObjectVersion")
+        if not version:
+            return original(account_id, partition=partition, data=data)
+        return s3_backends[account_id][partition].get_object(
+            data["S3Bucket"], data["S3Key"], version_id=version
+        )
+
+    return find
 
 
 def _checked(original: Any) -> Any:

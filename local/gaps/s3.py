@@ -1,5 +1,8 @@
-"""S3: complete event notifications, delivered after the answer; writes that exclude each other."""
+"""S3: complete event notifications, delivered after the answer; writes that exclude each other; checksums."""
 
+# ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
+import base64
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.iam.access_control import PermissionResult
 from moto.s3 import notifications
+from moto.s3.exceptions import S3ClientError
 from moto.s3.models import FakeBucket, FakeKey
 from moto.s3.notifications import S3NotificationEvent
 from moto.s3.responses import S3Response
@@ -36,11 +40,13 @@ class S3Service:
         # moto's events carry neither version nor sequencer and encode slashes; it runs the function within
         # the upload, and hides a failure.
         replacements.put(notifications, "send_event", self._note)
-        # moto obeys a Deny without looking at its condition. No policy is enforced here: the one that asks
-        # for TLS would, rightly, refuse all that comes by HTTP over the loopback.
+        # moto obeys a Deny without looking at its condition. Policies are judged before a call gets here, in
+        # local/authorization.py.
         replacements.put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
         # moto copies all objects of a bucket, and keeps the copies, each time that versions are listed.
         replacements.add(FakeKey, "__deepcopy__", lambda key, _memo: key)
+        # moto believes the checksum that an upload claims.
+        replacements.put(S3Response, "_get_checksum", _compared(S3Response._get_checksum))
         # moto looks at If-Match and If-None-Match and writes later, with others between; the order of
         # versions could differ from that of sequencers. And a function must not see an object before its
         # metadata is there.
@@ -81,3 +87,21 @@ class S3Service:
                 )
                 function = lambda_backends[ACCOUNT_ID][REGION].get_function(notification.arn)
                 self._waiting.events.append((function, document))
+
+
+class BadDigestError(S3ClientError):
+    """An upload whose content has another checksum than it says."""
+
+    def __init__(self) -> None:
+        super().__init__("BadDigest", "The SHA256 you specified did not match the calculated checksum.")
+
+
+def _compared(original: Any) -> Any:
+    def get_checksum(response: S3Response, *args: Any) -> Any:
+        claimed = response.headers.get("x-amz-checksum-sha256")
+        found = base64.b64encode(hashlib.sha256(response.body or b"").digest()).decode()
+        if claimed and claimed != found:
+            raise BadDigestError
+        return original(response, *args)
+
+    return get_checksum

@@ -46,7 +46,12 @@ def call_of(method: str, target: str, headers: Any, body: bytes) -> Call:
         kind = {"GET": "Get", "PUT": "Put", "HEAD": "Head", "DELETE": "Delete"}.get(method, method)
         operation = "ListObjectVersions" if "versions" in path.query.split("&") else f"{kind}Object"
         folder = path.path.split("/")[2] if path.path.count("/") > 1 else ""
-        if operation != "ListObjectVersions":
+        if "x-amz-copy-source" in headers:
+            operation = "CopyObject"
+            words += unquote(headers["x-amz-copy-source"])
+        elif folder in ("layers", "builds"):
+            operation += f" {folder}/…{path.path.rpartition('.')[2]}"
+        elif operation != "ListObjectVersions":
             operation += f" {folder}/" + ("…manifest" if path.path.endswith("manifest.json") else "")
         if method == "PUT" and folder == "requirements":
             words += body.decode(errors="replace")

@@ -1,6 +1,6 @@
 """Stands in for the builder's image in tests about everything around it: started in 50 ms, without an index.
 
-It keeps the builder's contract: reads that version of the requirements, writes a zip and a report. A layer
+It keeps the builder's contract: reads that version of the requirements, leaves zip, record and report. A layer
 whose name begins with `real` is built by the real builder; a plan of its name has it killed after a while.
 
 Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
@@ -35,16 +35,22 @@ def option(name: str, default: str = "") -> str:
     return default
 
 
-def s3(method: str, url: str, body: bytes | None = None) -> bytes:
+def s3(method: str, url: str, body: bytes | None = None, more: dict[str, str] | None = None) -> bytes:
     connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc, timeout=60)
     path, _, query = url.removeprefix("s3://").partition("?")
-    headers = {"User-Agent": "stand-in", "Authorization": SIGNED}
+    headers = {"User-Agent": "stand-in", "Authorization": SIGNED, **(more or {})}
     connection.request(method, f"/{quote(path)}" + (f"?{query}" if query else ""), body, headers)
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:
         sys.exit(75)
     return content
+
+
+def leave(name: str, body: bytes, sha256: str = "") -> None:
+    checksum = {"x-amz-checksum-sha256": sha256, "x-amz-sdk-checksum-algorithm": "SHA256"} if sha256 else {}
+    place = f"{option('--staging')}{os.environ['AWS_BATCH_JOB_ATTEMPT']}/"
+    s3("PUT", f"{place}{name}", body, {"If-None-Match": "*", **checksum})
 
 
 def build() -> None:
@@ -58,9 +64,22 @@ def build() -> None:
         archive.writestr(zipfile.ZipInfo("python/lib/python3.13/site-packages/content.txt"), content)
     data = stream.getvalue()
     digest = hashlib.sha256(content).hexdigest()
-    url = f"{option('--output')}{digest}.zip"
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    s3("PUT", url, data)
+    sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    leave("layer.zip", data, sha256)
+    record = {
+        "schema": "layerdrop/layer/1",
+        "builder": {"version": "stand-in"},
+        "asked": {},
+        "code_sha256": sha256,
+        "bytes": len(data),
+        "unzipped_bytes": len(content),
+        "packages": [],
+        "system_packages": [],
+        "file_bytes": {},
+        "checks": {},
+        "warnings": [],
+    }
+    leave("layer.json", json.dumps(record).encode())
     report = {
         "schema": "layerdrop/report/1",
         "status": "SUCCEEDED",
@@ -72,11 +91,11 @@ def build() -> None:
             "description": option("--description") or "|".join(lines)[:256],
             "license": option("--license") or None,
             "digest": digest,
-            "code_sha256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
+            "code_sha256": sha256,
             "zip": {
-                "location": url,
-                "bucket": bucket,
-                "key": key,
+                "location": "layer.zip",
+                "bucket": None,
+                "key": None,
                 "bytes": len(data),
                 "unzipped_bytes": len(content),
             },
@@ -87,7 +106,7 @@ def build() -> None:
         "timings": {},
         "error": None,
     }
-    s3("PUT", option("--report"), json.dumps(report).encode())
+    leave("report.json", json.dumps(report).encode())
 
 
 def main() -> None:

@@ -45,8 +45,10 @@ ENVIRONMENT = {
     "DEFAULT_RUNTIME": "python3.13",
     "ARM64_QUEUE_ARN": "arn:aws:batch:us-east-1:123456789012:job-queue/arm64",
     "ARM64_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/arm64:1",
+    "ARM64_SOURCE_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/arm64-source:1",
     "X86_64_QUEUE_ARN": "arn:aws:batch:us-east-1:123456789012:job-queue/x86",
     "X86_64_JOB_DEFINITION_ARN": "arn:aws:batch:us-east-1:123456789012:job-definition/x86:1",
+    "X86_64_SOURCE_JOB_DEFINITION_ARN": "",
     "BUILD_LOG_GROUP": "/aws/batch/layerdrop",
     "KEEP_VERSIONS": "0",
     "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/layerdrop/WriteManifest",
@@ -173,17 +175,39 @@ def a_zip(text: str) -> bytes:
     return buffer.getvalue()
 
 
+def record_of(report: dict[str, Any]) -> dict[str, Any]:
+    """The record that a build leaves with its report."""
+    layer = report["layer"]
+    return {
+        "schema": "layerdrop/layer/1",
+        "builder": report["builder"],
+        "asked": {"import_check": True},
+        "code_sha256": layer["code_sha256"],
+        "bytes": layer["zip"]["bytes"],
+        "unzipped_bytes": layer["zip"]["unzipped_bytes"],
+        "packages": report["packages"],
+        "system_packages": [],
+        "file_bytes": {},
+        "checks": report["checks"],
+        "warnings": report["warnings"],
+    }
+
+
 @pytest.fixture
 def build(account: Account) -> Callable[..., dict[str, Any]]:
-    """Does a Batch job's work in short: a zip in layers/, and a report; gives the report."""
+    """Does a Batch job's work in short: leaves zip, record and report in its place; gives the report.
+
+    In the target it notes, as the state machine does, how the job ended.
+    """
 
     def build(
-        target: dict[str, Any], content: str = "x = 1", description: str = "requests"
+        target: dict[str, Any], content: str = "x = 1", description: str = "requests", attempt: int = 1
     ) -> dict[str, Any]:
         data = a_zip(content)
         digest = hashlib.sha256(content.encode()).hexdigest()
-        key = f"layers/{digest}.zip"
-        account.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
+        place = f"{target['staging']}{attempt}/"
+        target["job"]["ended"] = {"Attempts": [{}] * attempt}
+        account.s3.put_object(Bucket=BUCKET, Key=f"{place}layer.zip", Body=data, ChecksumAlgorithm="SHA256")
         report = {
             "schema": "layerdrop/report/1",
             "status": "SUCCEEDED",
@@ -197,9 +221,9 @@ def build(account: Account) -> Callable[..., dict[str, Any]]:
                 "digest": digest,
                 "code_sha256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
                 "zip": {
-                    "location": f"s3://{BUCKET}/{key}",
-                    "bucket": BUCKET,
-                    "key": key,
+                    "location": "layer.zip",
+                    "bucket": None,
+                    "key": None,
                     "bytes": len(data),
                     "unzipped_bytes": len(content),
                 },
@@ -220,7 +244,8 @@ def build(account: Account) -> Callable[..., dict[str, Any]]:
             "timings": {"resolve": 0.1},
             "error": None,
         }
-        account.put_json(target["report_key"], report)
+        account.put_json(f"{place}report.json", report)
+        account.put_json(f"{place}layer.json", record_of(report))
         return report
 
     return build

@@ -62,6 +62,7 @@ def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tu
                 if report["error"]:
                     container = {"ExitCode": 2, "LogStreamName": "arm64/default/1"}
                     job = {"JobId": "1", "Container": container, "Attempts": [{"Container": container}]}
+                    del target["job"]["ended"]
                     outcome["error"] = {"Error": "States.TaskFailed", "Cause": json.dumps(job)}
                 else:
                     outcome["layer"] = handler("publish_layer", {"input": state["input"], "target": target})
@@ -195,7 +196,7 @@ def test_one_target_s_failure_leaves_the_others_their_layers(
                 "layer": None,
                 "error": {"code": "NO_WHEEL_FOR_TARGET", "message": "No.", "hint": "", "details": {"p": 1}},
             }
-            account.put_json(target["report_key"], report)
+            account.put_json(f"{target['staging']}1/report.json", report)
         return report
 
     text = b'# /// layer\n# runtimes = ["python3.11", "python3.13"]\n# ///\nrequests\n'
@@ -260,9 +261,10 @@ def test_a_job_without_a_usable_report_publishes_nothing(
     def spoil(target: dict[str, Any]) -> dict[str, Any]:
         report: dict[str, Any] = build(target)
         if left is None:
-            account.s3.delete_object(Bucket=account.bucket, Key=target["report_key"])
+            account.s3.delete_object(Bucket=account.bucket, Key=f"{target['staging']}1/report.json")
         else:
-            account.s3.put_object(Bucket=account.bucket, Key=target["report_key"], Body=left)
+            key = f"{target['staging']}1/report.json"
+            account.s3.put_object(Bucket=account.bucket, Key=key, Body=left)
         return report
 
     _, manifest = run(account, handler, spoil, account.upload(KEY, b"requests"))
@@ -276,7 +278,7 @@ def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, bui
     (target,) = state["targets"]
     build(target)
     layer = handler("publish_layer", {"input": state["input"], "target": target})
-    account.s3.delete_object(Bucket=account.bucket, Key=target["report_key"])
+    account.s3.delete_object(Bucket=account.bucket, Key=f"{target['staging']}1/report.json")
     assert handler("write_manifest", {**state, "outcomes": [{"target": target, "layer": layer}]}) == {
         "status": "FAILED"
     }
@@ -313,7 +315,7 @@ def test_what_travels_stays_below_step_functions_limit(account: Any, handler: Ca
             "# ///",
         ]
     )
-    key = f"requirements/x86_64/{'ü' * 480}/requirements.txt"
+    key = f"requirements/arm64/{'ü' * 480}/requirements.txt"
     build_input = account.upload(key, settings.encode())
     state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
     error = {"Error": "States.TaskFailed", "Cause": "c" * 32768}

@@ -109,7 +109,7 @@ def test_execution_names_are_what_step_functions_and_batch_take(build_input: Bui
         input_key.InputKey("x86_64", None, (), ""),
         Settings(runtimes=RUNTIMES),
         "python3.13",
-        {"x86_64": Workshop("queue", "definition")},
+        {"x86_64": Workshop("queue", "definition", None)},
     ):
         # Batch: up to 128 letters, digits, hyphens and underscores, the first a letter or digit.
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", target.job.name)

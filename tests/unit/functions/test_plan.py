@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +18,8 @@ EXECUTION = Execution("arn", "web-1", "now")
 INPUT = BuildInput("bucket", "requirements/arm64/web/requirements.txt", "v1", "e", "0A", 1)
 DEFAULTS = Settings()
 WORKSHOPS: dict[Any, Workshop] = {
-    "arm64": Workshop("queue-arm", "definition-arm"),
-    "x86_64": Workshop("queue-x86", "definition-x86"),
+    "arm64": Workshop("queue-arm", "definition-arm", "source-arm"),
+    "x86_64": Workshop("queue-x86", "definition-x86", "source-x86"),
 }
 lines = st.text(
     st.characters(exclude_categories=("C", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=40
@@ -76,8 +78,11 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert (options.description, options.license) == (description, license_text)
     assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
     assert options.system_libraries == (libraries or ("check",))
-    assert options.output == "s3://bucket/layers/"
-    assert options.report == f"s3://bucket/{target.report_key}"
+    assert options.staging == f"s3://bucket/{target.staging}"
+    assert options.report_place == f"s3://bucket/{target.staged('report.json', 1)}"
+    assert options.reuse == f"s3://bucket/{target.shelf}"
+    assert target.shelf == (f"layers/{target.layer_name}/" if sdists else "layers/")
+    assert not options.output
     assert not options.publish_bucket, "publishing belongs to one function's role"
 
 
@@ -109,9 +114,53 @@ def test_runtime_comes_from_settings_then_path_then_stack() -> None:
 def test_targets_of_one_build_share_nothing_they_write() -> None:
     settings = Settings(runtimes=("python3.11", "python3.12", "python3.13", "python3.14"))
     targets = planned(InputKey("arm64", None, ("web",), ""), settings)
-    for differs in ("id", "layer_name", "report_key"):
+    for differs in ("id", "layer_name", "staging"):
         assert len({getattr(target, differs) for target in targets}) == 4
     assert len({target.job.name for target in targets}) == 4
+
+
+@pytest.mark.attack("whoever holds another job's role guesses where a build leaves its results")
+def test_where_a_job_writes_is_told_to_it_alone() -> None:
+    """What is known of it is a folder; the rest is chance, new at each planning, and in no other field."""
+    seen = set()
+    for _ in range(100):
+        (target,) = planned(InputKey("arm64", None, ("web",), ""))
+        builds, execution, identity, secret, rest = target.staging.split("/")
+        assert (builds, execution, identity, rest) == ("builds", "web-1", "py312-arm64", "")
+        assert len(secret) >= 22, "128 bits, in 6 a character"
+        document = target.to_json()
+        command = document["job"].pop("command")
+        del document["staging"]
+        assert secret not in json.dumps(document)
+        assert sum(secret in word for word in command) == 1
+        seen.add(secret)
+    assert len(seen) == 100
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_builds_from_source_have_a_definition_and_a_shelf_of_their_own(architecture: Any) -> None:
+    key = InputKey(architecture, None, ("web",), "")
+    (plain,), (source,) = planned(key), planned(key, Settings(allow_sdist=("odd",)))
+    workshop = WORKSHOPS[architecture]
+    assert (plain.job.definition, plain.from_source) == (workshop.definition, False)
+    assert (source.job.definition, source.from_source) == (workshop.source_definition, True)
+    assert source.job.queue == plain.job.queue
+    assert (plain.shelf, source.shelf) == ("layers/", f"layers/{source.layer_name}/")
+
+
+@pytest.mark.attack("an uploader has code of packages run where the stack forbids it")
+def test_builds_from_source_can_be_forbidden() -> None:
+    forbidding: dict[Any, Workshop] = {
+        name: replace(workshop, source_definition=None) for name, workshop in WORKSHOPS.items()
+    }
+    key = InputKey("arm64", None, ("web",), "")
+    with pytest.raises(BuildError) as caught:
+        plan(INPUT, EXECUTION, key, Settings(allow_sdist=("odd",)), "python3.12", forbidding)
+    problem = caught.value.problem
+    assert problem.code == ErrorCode.SETTINGS_INVALID
+    assert problem.details == {"setting": "allow-sdist", "parameter": "SourceBuilds"}
+    assert "odd" in problem.message
+    assert plan(INPUT, EXECUTION, key, DEFAULTS, "python3.12", forbidding)
 
 
 def test_the_name_in_the_settings_wins() -> None:
@@ -122,4 +171,7 @@ def test_the_name_in_the_settings_wins() -> None:
 def test_a_target_survives_the_state_machine() -> None:
     settings = Settings(description="d", license="l", share_with=("111122223333",), bytecode=True)
     (target,) = planned(InputKey("x86_64", None, (), ""), settings)
-    assert Target.from_json(target.to_json()) == target
+    document = target.to_json()
+    assert Target.from_json(document) == target
+    document["job"]["ended"] = {"Attempts": [{}, {}]}
+    assert Target.from_json(document).job.attempts == 2

@@ -11,8 +11,10 @@ from botocore.stub import Stubber
 
 from layerdrop.aws import TryLaterError
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.manifest import PublishedVersion
 from layerdrop.publishing import LayerPublisher
 from layerdrop.report import BuiltLayer, Report
+from layerdrop.shelves import Shelves
 from layerdrop.target import Job, Target
 
 TARGET = Target(
@@ -24,7 +26,7 @@ TARGET = Target(
     license=None,
     share_with=(),
     job=Job("n", "q", "d", ()),
-    report_key="builds/web-1/py313-arm64/report.json",
+    staging="builds/web-1/py313-arm64/secret/",
 )
 POINTER = "/layerdrop/web-py313-arm64"
 
@@ -40,7 +42,13 @@ def built(build: Callable[..., Any]) -> Callable[..., BuiltLayer]:
 
 @pytest.fixture
 def publisher(account: Any) -> LayerPublisher:
-    return LayerPublisher(account.lambda_, account.lambda_, account.ssm)
+    return LayerPublisher(account.lambda_, account.lambda_, account.ssm, account.bucket)
+
+
+def publish(publisher: LayerPublisher, target: Target, layer: BuiltLayer) -> PublishedVersion:
+    """As PublishLayer does it, once the job is done."""
+    s3 = boto3.client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    return publisher.publish(target, layer, Shelves(s3, publisher.bucket).keep(target, 1, layer))
 
 
 def versions(account: Any, name: str = TARGET.layer_name) -> list[int]:
@@ -61,7 +69,7 @@ def statements(account: Any, version: int) -> dict[str, Any]:
 def test_publishes_what_the_report_says(account: Any, publisher: LayerPublisher, built: Any) -> None:
     target = replace(TARGET, license="MIT", description="HTTP clients")
     layer = built(target)
-    published = publisher.publish(target, layer)
+    published = publish(publisher, target, layer)
     assert (published.version, published.reused) == (1, False)
     found = account.lambda_.get_layer_version(LayerName=target.layer_name, VersionNumber=1)
     assert found["LayerVersionArn"] == published.layer_version_arn == pointer(account)
@@ -75,8 +83,8 @@ def test_publishes_what_the_report_says(account: Any, publisher: LayerPublisher,
 def test_the_same_layer_again_is_the_same_version(
     account: Any, publisher: LayerPublisher, built: Any
 ) -> None:
-    first = publisher.publish(TARGET, built())
-    again = publisher.publish(TARGET, built())
+    first = publish(publisher, TARGET, built())
+    again = publish(publisher, TARGET, built())
     assert again == replace(first, reused=True)
     assert versions(account) == [1]
 
@@ -85,10 +93,10 @@ def test_the_same_layer_again_is_the_same_version(
 def test_any_difference_is_a_new_version(
     account: Any, publisher: LayerPublisher, built: Any, change: str
 ) -> None:
-    publisher.publish(TARGET, built())
+    publish(publisher, TARGET, built())
     target = replace(TARGET, license="MIT") if change == "license" else TARGET
     changes = {} if change == "license" else {change: "other"}
-    second = publisher.publish(target, built(target, **changes))
+    second = publish(publisher, target, built(target, **changes))
     assert (second.version, second.reused) == (2, False)
     assert pointer(account) == second.layer_version_arn
 
@@ -96,7 +104,7 @@ def test_any_difference_is_a_new_version(
 def test_going_back_finds_the_version_that_was(account: Any, publisher: LayerPublisher, built: Any) -> None:
     """A content is published once, and the pointer names what the newest upload wanted."""
     for content, version in (("a", 1), ("b", 2), ("c", 3), ("a", 1), ("b", 2)):
-        assert publisher.publish(TARGET, built(content=content)).version == version
+        assert publish(publisher, TARGET, built(content=content)).version == version
         assert pointer(account).endswith(f":{version}")
     assert versions(account) == [1, 2, 3]
 
@@ -106,17 +114,17 @@ def test_who_is_not_shared_with_any_more_gets_no_new_version(
 ) -> None:
     both = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
     one = replace(TARGET, share_with=("111122223333",))
-    assert publisher.publish(both, built(both)).version == 1
-    assert publisher.publish(one, built(one)).version == 2
+    assert publish(publisher, both, built(both)).version == 1
+    assert publish(publisher, one, built(one)).version == 2
     assert (len(statements(account, 1)), len(statements(account, 2))) == (2, 1)
-    assert publisher.publish(both, built(both)).version == 2
+    assert publish(publisher, both, built(both)).version == 2
     assert len(statements(account, 2)) == 2
 
 
 def test_a_grant_made_by_hand_is_nobody_s_business(
     account: Any, publisher: LayerPublisher, built: Any
 ) -> None:
-    publisher.publish(TARGET, built())
+    publish(publisher, TARGET, built())
     account.lambda_.add_layer_version_permission(
         LayerName=TARGET.layer_name,
         VersionNumber=1,
@@ -124,24 +132,24 @@ def test_a_grant_made_by_hand_is_nobody_s_business(
         Action="lambda:GetLayerVersion",
         Principal="999988887777",
     )
-    assert publisher.publish(TARGET, built()).reused
+    assert publish(publisher, TARGET, built()).reused
 
 
 def test_keeps_so_many_versions_and_whatever_is_named(account: Any, built: Any) -> None:
-    keeper = LayerPublisher(account.lambda_, account.lambda_, account.ssm, keep_versions=2)
+    keeper = LayerPublisher(account.lambda_, account.lambda_, account.ssm, account.bucket, keep_versions=2)
     shared = replace(TARGET, share_with=("111122223333",))
-    keeper.publish(shared, built(shared, content="0"))
+    publish(keeper, shared, built(shared, content="0"))
     for number in range(1, 6):
-        keeper.publish(TARGET, built(content=str(number)))
+        publish(keeper, TARGET, built(content=str(number)))
     assert versions(account) == [1, 5, 6], "the shared one, and the two newest"
-    assert keeper.publish(shared, built(shared, content="0")).version == 1
+    assert publish(keeper, shared, built(shared, content="0")).version == 1
     assert pointer(account).endswith(":1")
     assert versions(account) == [1, 6], "the one pointed to counts as the first of the two"
 
 
 def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublisher, built: Any) -> None:
     target = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
-    publisher.publish(target, built(target))
+    publish(publisher, target, built(target))
     granted = statements(account, 1)
     assert len(granted) == 2
     account_grant, organization_grant = (granted[sid] for sid in sorted(granted))
@@ -154,9 +162,9 @@ def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublish
 def test_a_grantee_added_later_gets_the_reused_version(
     account: Any, publisher: LayerPublisher, built: Any
 ) -> None:
-    publisher.publish(TARGET, built())
+    publish(publisher, TARGET, built())
     target = replace(TARGET, share_with=("111122223333",))
-    assert publisher.publish(target, built(target)).reused
+    assert publish(publisher, target, built(target)).reused
     assert len(statements(account, 1)) == 1
 
 
@@ -188,7 +196,7 @@ def test_a_conflict_is_fine_if_the_grant_is_there(organization: bool, there: boo
             expected_params=request,
         )
         stub.add_response("get_layer_version_policy", policy(sid) if there else policy("other"), where)
-        publisher = LayerPublisher(client, client, None)  # type: ignore[arg-type]
+        publisher = LayerPublisher(client, client, None, "")  # type: ignore[arg-type]
         with nullcontext() if there else pytest.raises(TryLaterError):
             publisher._share(TARGET.layer_name, 7, [grantee])
         stub.assert_no_pending_responses()
@@ -237,17 +245,18 @@ def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
         name = f"web{call}-py313-arm64"
         one = replace(target, layer_name=name)
         if again:
-            publisher.publish(one, built(one, content="before"))
+            publish(publisher, one, built(one, content="before"))
         layer = built(one)
         left = [call]
         mortal = LayerPublisher(
-            Mortal(account.lambda_, left), Mortal(account.lambda_, left), Mortal(account.ssm, left)
-        )  # type: ignore[arg-type]
+            *(Mortal(client, left) for client in (account.lambda_, account.lambda_, account.ssm)),
+            account.bucket,
+        )
         try:
-            mortal.publish(one, layer)
+            publish(mortal, one, layer)
         except SystemExit:
             deaths += 1
-        published = publisher.publish(one, layer)
+        published = publish(publisher, one, layer)
         expected = 2 if again else 1
         assert versions(account, name) == list(range(1, expected + 1)), f"killed after call {call}"
         assert published.version == expected
@@ -276,21 +285,49 @@ def test_a_pointer_that_points_nowhere_is_mended(
     account: Any, publisher: LayerPublisher, built: Any, value: str
 ) -> None:
     account.ssm.put_parameter(Name=POINTER, Value=value, Type="String")
-    published = publisher.publish(TARGET, built())
+    published = publish(publisher, TARGET, built())
     assert not published.reused
     assert pointer(account) == published.layer_version_arn
 
 
-def test_a_zip_other_than_reported_is_not_pointed_to(
+def test_other_bytes_than_reported_are_taken_back(
     account: Any, publisher: LayerPublisher, built: Any
 ) -> None:
     layer = built()
-    account.s3.put_object(Bucket=layer.zip.bucket, Key=layer.zip.key, Body=b"PK\x05\x06" + bytes(18))
+
+    class Lying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(account.lambda_, name)
+
+        def publish_layer_version(self, **given: Any) -> Any:
+            answer = account.lambda_.publish_layer_version(**given)
+            return answer | {"Content": answer["Content"] | {"CodeSha256": "A" * 43 + "="}}
+
+    lying = replace(publisher, publishing=Lying())  # type: ignore[arg-type]
     with pytest.raises(BuildError) as caught:
-        publisher.publish(TARGET, layer)
+        publish(lying, TARGET, layer)
     assert caught.value.problem.code == ErrorCode.REPORT_INVALID
+    assert versions(account) == []
     with pytest.raises(account.ssm.exceptions.ParameterNotFound):
         pointer(account)
+
+
+def test_publishes_that_version_of_the_zip(account: Any, publisher: LayerPublisher, built: Any) -> None:
+    asked = []
+
+    class Listening:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(account.lambda_, name)
+
+        def publish_layer_version(self, **given: Any) -> Any:
+            asked.append(given["Content"])
+            return account.lambda_.publish_layer_version(**given)
+
+    layer = built()
+    published = publish(replace(publisher, publishing=Listening()), TARGET, layer)  # type: ignore[arg-type]
+    head = account.s3.head_object(Bucket=account.bucket, Key=published.zip_key)
+    wanted = {"S3Bucket": account.bucket, "S3Key": f"layers/{layer.digest}.zip"}
+    assert asked == [wanted | {"S3ObjectVersion": head["VersionId"]}]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +355,8 @@ def test_only_what_stays_refused_is_called_so(
             raise ClientError({"Error": {"Code": code, "Message": said}}, "PublishLayerVersion")
 
     with pytest.raises(BuildError if refused else ClientError) as caught:
-        LayerPublisher(account.lambda_, Refusing(), account.ssm).publish(TARGET, layer)  # type: ignore[arg-type]
+        refusing = LayerPublisher(account.lambda_, Refusing(), account.ssm, account.bucket)  # type: ignore[arg-type]
+        publish(refusing, TARGET, layer)
     if isinstance(caught.value, BuildError):
         assert caught.value.problem.code == ErrorCode.PUBLISH_REFUSED
         assert said in caught.value.problem.message

@@ -18,7 +18,7 @@ INPUT = BuildInput("bucket", "requirements/arm64/web/requirements.txt", "v", "e"
 EXECUTION = Execution("arn", "web-1", "2026-11-20T10:00:00Z")
 JOB = Job("n", "q", "d", ())
 TARGET = Target(
-    "py313-arm64", "arm64", "python3.13", "web-py313-arm64", None, None, (), JOB, "builds/web-1/report.json"
+    "py313-arm64", "arm64", "python3.13", "web-py313-arm64", None, None, (), JOB, "builds/web-1/secret/"
 )
 SHA256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
@@ -31,7 +31,7 @@ def written(error: builder_errors.BuildError | None = None) -> builder_report.Re
         requirements=["requests"],
         layer=None if error else builder_report.Layer(
             "web-py313-arm64", "requests", None, "a" * 64, SHA256,
-            builder_report.Zip("s3://bucket/layers/a.zip", "bucket", "layers/a.zip", 22, 0),
+            builder_report.Zip("layer.zip", None, None, 22, 0),
         ),
         packages=[builder_report.Package("six", "1.17.0", "six-1.17.0-py3-none-any.whl", "b" * 64, 5, None)],
         system_packages=[
@@ -58,12 +58,12 @@ def test_reads_what_the_builder_writes(
     report_schema.validate(json.loads(text))
     report = Report.from_text(text)
     layer = report.layer_for(TARGET, "bucket")
-    assert (layer.description, layer.code_sha256, layer.zip.key) == ("requests", SHA256, "layers/a.zip")
+    assert (layer.description, layer.code_sha256, layer.is_reused) == ("requests", SHA256, False)
     manifest = finished(
         INPUT,
         EXECUTION,
         "2026-11-20T10:00:01Z",
-        [Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False), report)],
+        [Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False, "layers/a.zip"), report)],
     ).to_json()
     manifest_schema.validate(manifest)
     # What the manifest tells of the packages is what the report tells.
@@ -107,6 +107,13 @@ def without(path: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def at(key: str) -> Callable[[dict[str, Any]], None]:
+    def change(report: dict[str, Any]) -> None:
+        report["layer"]["zip"] |= {"bucket": "bucket", "key": key, "location": f"s3://bucket/{key}"}
+
+    return change
+
+
 def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(report: dict[str, Any]) -> None:
         *parents, last = path.split(".")
@@ -134,6 +141,10 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         setting("system_packages", "x"),
         setting("checks", ["x"]),
         setting("layer.zip.bytes", "many"),
+        setting("layer.digest", "../" + "a" * 61),
+        setting("layer.digest", "A" * 64),
+        setting("layer.code_sha256", "A" * 43 + "=-2"),
+        setting("layer.description", "x" * 257),
         setting("error", {"code": "<script>", "message": "m", "hint": "h", "details": {}}),
     ],
 )
@@ -171,11 +182,16 @@ def test_refuses_hostile_text(text: str) -> None:
         setting("layer", None),
         setting("layer.name", "another-py313-arm64"),
         setting("layer.zip.bucket", "elsewhere"),
-        setting("layer.zip.bucket", None),
-        setting("layer.zip.key", "builds/mine.zip"),
-        setting("layer.zip.key", "requirements/arm64/requirements.txt"),
+        setting("layer.zip.key", f"layers/{'a' * 64}.zip"),
+        at("builds/mine.zip"),
+        at("requirements/arm64/requirements.txt"),
+        at(f"layers/{'b' * 64}.zip"),
+        at(f"layers/another-py313-arm64/{'a' * 64}.zip"),
+        at(f"layers/../layers/{'a' * 64}.zip"),
+        setting("layer.license", "MIT"),
     ],
 )
+@pytest.mark.attack("a forged report names another layer's zip, or another layer")
 def test_a_layer_must_be_the_one_asked_for(change: Callable[[dict[str, Any]], None]) -> None:
     report = copy.deepcopy(document())
     change(report)
@@ -186,6 +202,8 @@ def test_a_layer_must_be_the_one_asked_for(change: Callable[[dict[str, Any]], No
 
 def test_half_a_surrogate_does_not_keep_the_answer_from_being_written() -> None:
     report = Report.from_text(json.dumps(document(warnings=["half \ud800"])))
-    outcome = Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False), report)
+    outcome = Outcome(
+        TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False, "layers/a.zip"), report
+    )
     body = finished(INPUT, EXECUTION, "2026-11-20T10:00:01Z", [outcome]).to_bytes()
     assert json.loads(body)["layers"][0]["warnings"] == [r"half \ud800"]

@@ -16,7 +16,8 @@ from samtranslator.yaml_helper import yaml_parse
 
 from layerdrop import environment
 from layerdrop.input_key import PREFIX, SUFFIX
-from layerdrop.target import RUNTIMES
+from layerdrop.layer_name import layer_name
+from layerdrop.target import ARCHITECTURES, RUNTIMES
 from local.translate import translate
 
 ROOT = Path(__file__).parents[3]
@@ -53,6 +54,8 @@ def words(value: Any) -> str:
     if isinstance(value, str):
         return value
     ((function, argument),) = value.items()
+    if function == "Fn::If":  # the most that a parameter can bring about
+        return words(argument[1])
     if function == "Ref":
         return f"${{{argument}}}"
     if function == "Fn::GetAtt":
@@ -174,19 +177,53 @@ def test_only_its_own_service_takes_a_role(resources: dict[str, Any]) -> None:
         assert principal(f"{function}Role") == {"lambda.amazonaws.com"}
         assert words(resources[function]["Properties"]["Role"]) == f"${{{function}Role.Arn}}"
     assert principal("BuildLayersRole") == {"states.amazonaws.com"}
-    assert principal("JobRole") == principal("JobExecutionRole") == {"ecs-tasks.amazonaws.com"}
+    for job in ("JobRole", "SourceJobRole", "JobExecutionRole"):
+        assert principal(job) == {"ecs-tasks.amazonaws.com"}
 
 
-def test_a_build_can_read_its_input_write_its_results_and_nothing_else(resources: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("role", "found"), [("JobRole", "layers/*"), ("SourceJobRole", "layers/*/*")], ids=["wheels", "sources"]
+)
+def test_a_build_can_read_its_input_leave_its_results_and_nothing_else(
+    resources: dict[str, Any], role: str, found: str
+) -> None:
     """It may run code that a requirements file brings along."""
     # Conditional, and of one secret and one repository: what a private index takes.
     index = ("secretsmanager:", "codeartifact:", "sts:")
-    granted = {grant for grant in grants(resources, "JobRole") if not grant[0].startswith(index)}
+    granted = {grant for grant in grants(resources, role) if not grant[0].startswith(index)}
     assert granted == {
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
-        ("s3:GetObject", "${Bucket.Arn}/layers/*"),
-        ("s3:PutObject", "${Bucket.Arn}/layers/*"),
+        ("s3:GetObject", "${Bucket.Arn}/" + found),
         ("s3:PutObject", "${Bucket.Arn}/builds/*"),
+    }
+
+
+def test_only_one_part_writes_what_others_use(resources: dict[str, Any]) -> None:
+    writers = {
+        role
+        for role in of_type(resources, "AWS::IAM::Role")
+        for action, resource in grants(resources, role)
+        if action.startswith("s3:Put") and fnmatch.fnmatch("${Bucket.Arn}/layers/0.zip", resource)
+    }
+    assert writers == {"PublishLayerRole"}
+
+
+def test_without_builds_from_source_there_is_nothing_for_them(template: dict[str, Any]) -> None:
+    """Neither role nor definitions, nor a word of them elsewhere that counts."""
+    conditional = {
+        name for name, one in template["Resources"].items() if one.get("Condition") == "BuildSources"
+    }
+    assert conditional == {"SourceJobRole", "Arm64SourceJobDefinition", "X8664SourceJobDefinition"}
+    assert PARAMETERS["SourceBuilds"]["AllowedValues"] == ["ENABLED", "DISABLED"]
+    roles = {
+        name: definition["ContainerProperties"]["JobRoleArn"]["Fn::GetAtt"][0]
+        for name, definition in of_type(template["Resources"], "AWS::Batch::JobDefinition").items()
+    }
+    assert roles == {
+        "Arm64JobDefinition": "JobRole",
+        "X8664JobDefinition": "JobRole",
+        "Arm64SourceJobDefinition": "SourceJobRole",
+        "X8664SourceJobDefinition": "SourceJobRole",
     }
 
 
@@ -201,13 +238,17 @@ def test_only_one_part_publishes(resources: dict[str, Any]) -> None:
             assert not deletes or (role, action) == ("PublishLayerRole", "lambda:DeleteLayerVersion")
 
 
-def test_versions_are_deleted_only_when_asked_for(resources: dict[str, Any]) -> None:
-    (policy,) = resources["PublishLayerRole"]["Properties"]["Policies"]
-    conditional = [item["Fn::If"] for item in policy["PolicyDocument"]["Statement"] if "Fn::If" in item]
-    ((condition, statement, otherwise),) = conditional
-    assert condition == "DeleteVersions"
-    assert statement["Action"] == "lambda:DeleteLayerVersion"
-    assert otherwise == {"Ref": "AWS::NoValue"}
+def test_versions_are_deleted_only_of_layers_that_are_called_as_ours(resources: dict[str, Any]) -> None:
+    (pattern,) = {
+        resource
+        for action, resource in grants(resources, "PublishLayerRole")
+        if action == "lambda:DeleteLayerVersion"
+    }
+    form = pattern.rpartition(":layer:")[2]
+    for runtime in RUNTIMES:
+        for architecture in ARCHITECTURES:
+            assert fnmatch.fnmatch(f"{layer_name('web', runtime, architecture)}:7", form)
+    assert not fnmatch.fnmatch("web:7", form)
     assert PARAMETERS["KeepVersions"]["Default"] == 0
 
 
@@ -237,9 +278,13 @@ def test_the_bucket_keeps_versions_to_itself(resources: dict[str, Any]) -> None:
     assert "ServerSideEncryptionConfiguration" in bucket["BucketEncryption"]
     assert resources["Bucket"]["DeletionPolicy"] == resources["Bucket"]["UpdateReplacePolicy"] == "Retain"
     (policy,) = of_type(resources, "AWS::S3::BucketPolicy").values()
-    (statement,) = policy["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    tls, create = policy["PolicyDocument"]["Statement"]
+    assert (tls["Effect"], tls["Principal"], tls["Action"]) == ("Deny", "*", "s3:*")
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert (create["Effect"], create["Principal"], create["Action"]) == ("Deny", "*", "s3:PutObject")
+    assert words(create["Resource"]) == "${Bucket.Arn}/builds/*"
+    # Without an exemption for uploads in parts: then not even their beginning is allowed.
+    assert create["Condition"] == {"Null": {"s3:if-none-match": "true"}}
 
 
 def test_layers_and_manifests_never_expire(resources: dict[str, Any]) -> None:
@@ -371,6 +416,9 @@ def test_an_architecture_has_everything_of_its_own(resources: dict[str, Any]) ->
         assert order["ComputeEnvironment"] == {"Ref": f"{prefix}ComputeEnvironment"}
         assert variables[f"{architecture.upper()}_QUEUE_ARN"] == {"Ref": f"{prefix}Queue"}
         assert variables[f"{architecture.upper()}_JOB_DEFINITION_ARN"] == {"Ref": f"{prefix}JobDefinition"}
+        assert variables[f"{architecture.upper()}_SOURCE_JOB_DEFINITION_ARN"] == {
+            "Fn::If": ["BuildSources", {"Ref": f"{prefix}SourceJobDefinition"}, ""]
+        }
         sizes = {item["Type"]: item["Value"] for item in definition["ResourceRequirements"]}
         assert sizes == {"VCPU": {"Ref": f"{prefix}Vcpu"}, "MEMORY": {"Ref": f"{prefix}Memory"}}
 
@@ -381,8 +429,22 @@ def test_architectures_differ_in_nothing_else(resources: dict[str, Any]) -> None
         text = json.dumps(resources[f"{prefix}{name}"], sort_keys=True)
         return text.replace(prefix, "P").replace(f'"{cpu}"', '"C"').replace(architecture, "A")
 
-    for name in ("ComputeEnvironment", "Queue", "JobDefinition"):
+    for name in ("ComputeEnvironment", "Queue", "JobDefinition", "SourceJobDefinition"):
         assert neutral(name, "Arm64") == neutral(name, "X8664")
+
+
+@pytest.mark.parametrize("prefix", BATCH)
+def test_builds_from_source_differ_in_the_role_alone(resources: dict[str, Any], prefix: str) -> None:
+    plain, source = (
+        copy.deepcopy(resources[f"{prefix}{name}JobDefinition"]["Properties"]) for name in ("", "Source")
+    )
+    assert source["ContainerProperties"].pop("JobRoleArn") != plain["ContainerProperties"].pop("JobRoleArn")
+    assert source == plain
+
+
+def test_the_roles_of_builds_differ_in_the_layers_that_they_see(resources: dict[str, Any]) -> None:
+    plain, source = (json.dumps(resources[name]["Properties"]) for name in ("JobRole", "SourceJobRole"))
+    assert plain != source == plain.replace("/layers/*", "/layers/*/*")
 
 
 def decides(definition: Mapping[str, Any], **ended: str) -> str:
@@ -456,11 +518,12 @@ def test_nobody_can_knock_at_a_job(resources: dict[str, Any]) -> None:
 
 def test_jobs_are_told_of_indexes_alike_and_given_no_secret(resources: dict[str, Any]) -> None:
     definitions = of_type(resources, "AWS::Batch::JobDefinition")
-    first, second = (one["ContainerProperties"] for one in definitions.values())
-    assert first["Environment"] == second["Environment"]
+    first, *others = (one["ContainerProperties"] for one in definitions.values())
+    assert len(others) == 3
+    assert all(first["Environment"] == other["Environment"] for other in others)
     names = [variable["Name"] for variable in first["Environment"]]
     assert {"LAYER_BUILDER_INDEX_SECRET", "LAYER_BUILDER_CODEARTIFACT"} <= set(names)
-    for definition in (first, second):
+    for definition in (first, *others):
         assert "Secrets" not in definition, "a package's code could read them in the environment"
         assert "LinuxParameters" not in definition, "an init process would show its environment"
     ours = (action for action, _ in grants(resources, "JobExecutionRole"))
