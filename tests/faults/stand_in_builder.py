@@ -1,7 +1,8 @@
 """Stands in for the builder's image in tests about everything around it: started in 50 ms, without an index.
 
-It keeps the builder's contract: reads that version of the requirements, leaves zip, record and report. A layer
-whose name begins with `real` is built by the real builder; a plan of its name has it killed after a while.
+It keeps the builder's contract: reads that version of the requirements, leaves zip, record and report. A
+layer whose name begins with `real` is built by the real builder; a plan of its name has it killed after a
+while.
 
 Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
 """
