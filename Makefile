@@ -17,6 +17,7 @@ FILE         ?=
 ARCHITECTURE ?=
 RUNTIME      ?=
 NAME         ?=
+CI           ?=
 PYTEST_ARGS  ?=
 
 .PHONY: help
@@ -57,8 +58,9 @@ build: .venv-sam/sam.stamp $(VENV)/run.stamp ## what make deploy ships, in .aws-
 	PATH="$(CURDIR)/$(BIN):$$PATH" UV_EXCLUDE="$(CURDIR)/functions/provided.txt" $(SAM) build
 
 .PHONY: deploy
-deploy: build ## build and deploy the stack to your AWS account (asks the first time)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$(grep -q parameter_overrides samconfig.toml || echo --guided)
+deploy: build ## build and deploy the stack to your AWS account (asks the first time; never with CI=true)
+	@arguments="$$(PYTHONPATH=infra $(BIN)/python -m stack preflight $(if $(filter-out false 0,$(CI)),--ci))"; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(SAM) deploy $$arguments
 	@PYTHONPATH=infra $(BIN)/python -m stack protect
 
 .PHONY: delete

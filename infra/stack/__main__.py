@@ -1,20 +1,22 @@
-"""What make calls for the stack's owner: ``python -m stack protect``, ``delete`` and ``release``."""
+"""What make calls for the stack's owner, such as ``python -m stack delete``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore import exceptions
 from rich.console import Console
 
-from stack import release, removal
+from stack import preflight, release, removal
 from stack.config import ConfigError, StackConfig
 from stack.inventory import NeverDeployedError, NoStackError, find, place, take
 from stack.release import ReleaseError
 from stack.removal import RemovalError
+from stack.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,13 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("samconfig.toml"), help="default: %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("preflight", help="look for what would make the deployment fail")
+    checking.add_argument("--ci", action="store_true", help="nobody is there to answer")
     commands.add_parser("protect", help="have CloudFormation refuse to delete the stack")
     commands.add_parser("delete", help="delete the stack")
     releasing = commands.add_parser("release", help="make layers' names free for other files")
     releasing.add_argument("names", nargs="+", metavar="NAME")
     options = parser.parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    run = {"protect": _protect, "delete": _delete, "release": _release}[options.command]
+    run = {"preflight": _preflight, "protect": _protect, "delete": _delete, "release": _release}[
+        options.command
+    ]
     try:
         return run(StackConfig.read(options.config), console, options)
     except KeyboardInterrupt:
@@ -65,6 +71,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(_in_words(error))
         return 1
+
+
+def _preflight(config: StackConfig, _console: Console, options: argparse.Namespace) -> int:
+    """Say what stands against deploying; the only line on standard output are sam's arguments."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    first = config.parameters is None and not options.ci
+    if first and sys.stdin.isatty():
+        console.print("Layerdrop's first deployment from here; sam will ask for the same two first.")
+        config = replace(
+            config,
+            name=_asked(console, "Stack name", config.name),
+            region=_asked(console, "Region", config.session().region_name),
+        )
+    session = config.session()
+    to = preflight.identify(session, config.name, config.parameters or {})
+    console.print(f"Deploying {to.name} to {to.region}, account {to.account}, as {to.caller}")
+    stops = False
+    for finding in preflight.check(session, to, Templates.read()):
+        console.print(f"  - {finding.what}")
+        if finding.todo:
+            console.print(f"    hint: {finding.todo}")
+        stops |= finding.stops
+    if stops:
+        console.print("Nothing was deployed.")
+        return 1
+    if options.ci:
+        # Both are for the command line: of its questions' answers sam keeps only those that say yes.
+        sys.stdout.write("--no-confirm-changeset --no-fail-on-empty-changeset\n")
+    elif first:
+        sys.stdout.write(f"--guided --stack-name {to.name} --region {to.region}\n")
+    return 0
+
+
+def _asked(console: Console, question: str, default: str | None) -> str:
+    console.print(f"{question} [{default}]: " if default else f"{question}: ", end="")
+    return sys.stdin.readline().strip() or default or ""
 
 
 def _protect(config: StackConfig, console: Console, _options: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ def find(session: boto3.Session, name: str) -> dict[str, Any]:
         NoStackError: There is none of that name, it was never deployed, or it is not Layerdrop's.
     """
     client = session.client("cloudformation")
-    stack = _described(client, name)
+    stack = described(client, name)
     if stack is None:
         account = session.client("sts").get_caller_identity()["Account"]
         raise NoStackError(f"There is no stack {name} in {client.meta.region_name} of account {account}.")
@@ -148,7 +148,8 @@ def _made(client: Any, stack: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _described(client: Any, name: str) -> dict[str, Any] | None:
+def described(client: Any, name: str) -> dict[str, Any] | None:
+    """Return what CloudFormation says of a stack, or None if there is none of that name."""
     try:
         stacks: list[dict[str, Any]] = client.describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
@@ -189,7 +190,7 @@ def _waiting(session: boto3.Session, queue: str) -> int:
 
 
 def _uploads(client: Any, prefix: str) -> str | None:
-    stack = _described(client, _SAM_STACK)
+    stack = described(client, _SAM_STACK)
     if stack is None or not prefix:
         return None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}

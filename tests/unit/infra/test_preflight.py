@@ -1,0 +1,277 @@
+"""What ``make deploy`` looks for first: names against schemas, quotas and roles against answers."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+from moto.iam.models import SERVICE_NAME_CONVERSION
+from stack import preflight
+from stack.config import StackConfig
+from stack.preflight import LINKED_ROLES, Destination, Finding
+from stack.templates import LIMITS, STACK, Templates
+
+from local.translate import translate
+from tests.unit.infra.templates import IMAGE, NETWORK, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TEMPLATES = Templates.read()
+PLENTY = {
+    "Concurrently running builds for ARM/Small environment": 1.0,
+    "Concurrently running builds for Linux/Small environment": 1.0,
+    "Fargate On-Demand vCPU resource count": 16.0,
+    "Fargate Spot vCPU resource count": 16.0,
+}
+
+
+def destination(name: str = "layerdrop", region: str = "eu-west-1", **parameters: str) -> Destination:
+    return Destination(name, region, "111122223333", "arn:aws:iam::111122223333:user/me", parameters)
+
+
+def client(service: str) -> Any:
+    return boto3.client(service, "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+
+
+# ---------------------------------------------------------------- names
+
+
+def derived_of_translated() -> Iterator[tuple[str, str, Any]]:
+    """Type, property and value of everything in the translated templates that is named after the stack."""
+    for path in (ROOT / "template.yaml", IMAGE, NETWORK):
+        for resource in translate(path, lambda name, _: f"s3://code/{name}")["Resources"].values():
+            for key, value in resource.get("Properties", {}).items():
+                if key.endswith("Name") and STACK in str(value):
+                    yield resource["Type"], key, value
+
+
+def test_every_name_of_the_templates_is_looked_at() -> None:
+    """Counted by another road: in what SAM makes of the templates."""
+    translated = [key for _, key, _ in derived_of_translated()]
+    ours = list(TEMPLATES.names("s", "eu-west-1", "1", {}))
+    assert len(ours) == len(translated) > 8
+    assert {derived.resource for derived in ours} >= {"Bucket", "WriteManifest", "BuildLayers", "Dashboard"}
+
+
+@pytest.mark.parametrize("kind, name", [key for key in LIMITS if "Serverless" not in key[0]])
+def test_limits_are_those_of_the_schemas(kind: str, name: str) -> None:
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema["properties"][name]
+    longest, alphabet = LIMITS[kind, name]
+    if "maxLength" in schema:
+        assert schema["maxLength"] == longest
+    if "pattern" in schema:
+        for text in ("a", "a" * longest, "a-b", "a/b", "A", "a b", "a.b", "ä"):
+            ours = len(text) <= longest and bool(re.fullmatch(alphabet, text, re.ASCII))
+            assert not ours or re.search(schema["pattern"], text, re.ASCII), text
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    name=st.from_regex(r"[a-z][a-z0-9-]{0,70}", fullmatch=True),
+    region=st.sampled_from(["us-east-1", "ap-southeast-1"]),
+)
+def test_a_name_is_too_long_exactly_when_some_derived_name_is(name: str, region: str) -> None:
+    """The bucket has the shortest limit of all, which here is worked out by hand."""
+    found = list(preflight.too_long_names(destination(name, region), TEMPLATES))
+    bucket = f"{name}-111122223333-{region}"
+    machine, function = f"{name}-build-layers", f"{name}-WriteManifest"
+    fits = len(bucket) <= 63 and len(machine) <= 80 and len(function) <= 64
+    assert bool(found) == (not fits)
+    assert all(finding.stops and finding.todo for finding in found)
+
+
+def test_it_says_which_name_and_how_much_too_long() -> None:
+    [found] = preflight.too_long_names(destination("l" * 41, "eu-west-1"), TEMPLATES)
+    assert "too long by 1: Bucket would be called" in found.what
+    assert "63" in found.what
+
+
+def test_a_bucket_s_name_that_is_given_is_not_made_of_the_stack_s() -> None:
+    assert list(preflight.too_long_names(destination("l" * 45, BucketName="mine"), TEMPLATES)) == []
+    assert list(preflight.too_long_names(destination("l" * 45, BucketName=""), TEMPLATES))
+
+
+@pytest.mark.parametrize("name", ["1st", "my_stack", "a b", "", "größe", "x;id", "x" * 129])
+def test_what_is_no_stack_s_name_is_said(name: str) -> None:
+    [found] = preflight.too_long_names(destination(name), TEMPLATES)
+    assert found.stops
+
+
+def test_capitals_are_not_for_buckets() -> None:
+    [found] = preflight.too_long_names(destination("Layerdrop"), TEMPLATES)
+    assert "Bucket would be called Layerdrop-" in found.what
+    assert "lower-case" in found.todo
+
+
+# ---------------------------------------------------------------- service-linked roles
+
+
+@mock_aws
+def test_missing_service_linked_roles_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How AWS calls them; moto knows the names of three others.
+    # https://docs.aws.amazon.com/aws-managed-policy/latest/reference/BatchServiceRolePolicy.html
+    monkeypatch.setitem(SERVICE_NAME_CONVERSION, "batch", "Batch")
+    monkeypatch.setitem(SERVICE_NAME_CONVERSION, "ecs", "ECS")
+    session: Any = SimpleNamespace(client=client)
+    found = list(preflight.linked_roles(session))
+    assert [finding.what for finding in found] == [
+        f"The service-linked role {role} was missing and is made." for role in LINKED_ROLES
+    ]
+    assert not any(finding.stops for finding in found)
+    for role, service in LINKED_ROLES.items():
+        made = client("iam").get_role(RoleName=role)["Role"]
+        assert service in str(made["AssumeRolePolicyDocument"])
+    assert list(preflight.linked_roles(session)) == []
+
+
+@pytest.mark.parametrize("at", ["get_role", "create_service_linked_role"])
+def test_who_may_not_make_them_is_told_and_goes_on(at: str) -> None:
+    iam = client("iam")
+    with Stubber(iam) as stub:
+        for _ in LINKED_ROLES:
+            if at == "create_service_linked_role":
+                stub.add_client_error("get_role", "NoSuchEntity")
+            stub.add_client_error(at, "AccessDenied")
+        found = list(preflight.linked_roles(SimpleNamespace(client=lambda _: iam)))  # type: ignore[arg-type]
+        stub.assert_no_pending_responses()
+    assert len(found) == 2
+    for finding, service in zip(found, LINKED_ROLES.values(), strict=True):
+        assert "not allowed" in finding.what
+        assert f"--aws-service-name {service}" in finding.todo
+        assert not finding.stops
+
+
+def test_a_role_made_by_somebody_else_at_the_same_moment_is_no_fault() -> None:
+    iam = client("iam")
+    with Stubber(iam) as stub:
+        for _ in LINKED_ROLES:
+            stub.add_client_error("get_role", "NoSuchEntity")
+            stub.add_client_error("create_service_linked_role", "InvalidInput")
+        found = list(preflight.linked_roles(SimpleNamespace(client=lambda _: iam)))  # type: ignore[arg-type]
+    assert [finding.todo for finding in found] == ["", ""]
+
+
+# ---------------------------------------------------------------- quotas
+
+
+def test_the_machines_are_those_of_the_projects() -> None:
+    assert set(TEMPLATES.machines()) == {"ARM/Small", "Linux/Small"}
+
+
+def test_enough_is_not_talked_about() -> None:
+    assert list(preflight.machines(PLENTY, TEMPLATES, is_first=True)) == []
+    assert list(preflight.capacity(PLENTY, destination(), TEMPLATES)) == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("kind", ["ARM/Small", "Linux/Small"])
+def test_no_builds_at_all_stop_a_first_deployment(kind: str, is_first: bool) -> None:
+    name = f"Concurrently running builds for {kind} environment"
+    [found] = preflight.machines({**PLENTY, name: 0.0}, TEMPLATES, is_first=is_first)
+    assert f"{name} is 0" in found.what
+    assert f'"{name}" in Service Quotas' in found.todo
+    # Later on, images are there already unless their content changed.
+    assert found.stops == is_first
+
+
+@pytest.mark.parametrize(
+    "quota, parameters, words",
+    [
+        (6.0, {}, ["Arm64 builds wait earlier than MaxVcpus=16", "X8664 builds wait earlier"]),
+        (6.0, {"MaxVcpus": "4"}, []),
+        (0.0, {}, ["No Arm64 build could start", "No X8664 build could start"]),
+        (1.0, {"Arm64Vcpu": "2", "MaxVcpus": "1"}, ["No Arm64 build could start"]),
+        (0.0, {"Arm64Capacity": "FARGATE_SPOT", "X8664Capacity": "FARGATE_SPOT"}, []),
+    ],
+)
+def test_on_demand_capacity_is_judged_by_the_parameters(
+    quota: float, parameters: dict[str, str], words: list[str]
+) -> None:
+    quotas = {**PLENTY, "Fargate On-Demand vCPU resource count": quota}
+    found = list(preflight.capacity(quotas, destination(**parameters), TEMPLATES))
+    assert len(found) == len(words)
+    assert all(word in finding.what for finding, word in zip(found, words, strict=True))
+    assert all("Service Quotas" in finding.todo and not finding.stops for finding in found)
+
+
+def test_spot_capacity_is_judged_where_it_is_used() -> None:
+    quotas = {**PLENTY, "Fargate Spot vCPU resource count": 0.0}
+    assert list(preflight.capacity(quotas, destination(), TEMPLATES)) == []
+    [found] = preflight.capacity(quotas, destination(X8664Capacity="FARGATE_SPOT"), TEMPLATES)
+    assert "No X8664 build could start: Fargate Spot vCPU" in found.what
+
+
+def asked(fill: Callable[[Stubber], None]) -> Any:
+    quotas = client("service-quotas")
+    with Stubber(quotas) as stub:
+        fill(stub)
+        return preflight._quotas(SimpleNamespace(client=lambda _: quotas), "fargate")  # type: ignore[arg-type]
+
+
+def test_quotas_are_read_by_name_from_all_pages() -> None:
+    def fill(stub: Stubber) -> None:
+        for number, more in enumerate(({"NextToken": "2"}, {})):
+            stub.add_response(
+                "list_service_quotas", {"Quotas": [{"QuotaName": f"q{number}", "Value": 6.0}], **more}
+            )
+
+    assert asked(fill) == {"q0": 6.0, "q1": 6.0}
+
+
+def test_a_quota_that_may_not_be_read_is_said_and_stops_nothing() -> None:
+    why = asked(lambda stub: stub.add_client_error("list_service_quotas", "AccessDeniedException"))
+    assert why == "not allowed"
+    found: list[Finding] = [
+        *preflight.machines(why, TEMPLATES, is_first=True),
+        *preflight.capacity(why, destination(), TEMPLATES),
+    ]
+    assert len(found) == 2
+    for finding in found:
+        assert "could not be read (not allowed)" in finding.what
+        assert "ListServiceQuotas" in finding.todo
+        assert not finding.stops
+
+
+def test_a_region_without_service_quotas_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    quotas = client("service-quotas")
+
+    def unreachable(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://servicequotas.example.com")
+
+    quotas.meta.events.register("before-send", unreachable)
+    why = preflight._quotas(SimpleNamespace(client=lambda _: quotas), "fargate")  # type: ignore[arg-type]
+    assert why == "EndpointConnectionError"
+
+
+# ---------------------------------------------------------------- samconfig
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (r'"MaxVcpus=\"4\" BucketName=\"\" NoProxy=\"a b\""',
+         {"MaxVcpus": "4", "BucketName": "", "NoProxy": "a b"}),
+        ('"MaxVcpus=4 IndexUrl=https://x/?a=b"', {"MaxVcpus": "4", "IndexUrl": "https://x/?a=b"}),
+        ('["MaxVcpus=4", "NoProxy=a b"]', {"MaxVcpus": "4", "NoProxy": "a b"}),
+        ('""', {}),
+    ],
+)  # fmt: skip
+def test_parameters_are_read_as_sam_writes_them(tmp_path: Path, overrides: str, expected: Any) -> None:
+    path = tmp_path / "samconfig.toml"
+    path.write_text(f'[default.deploy.parameters]\nstack_name = "s"\nparameter_overrides = {overrides}\n')
+    assert StackConfig.read(path).parameters == expected
+
+
+def test_before_sam_was_answered_there_are_none() -> None:
+    assert StackConfig.read(ROOT / "samconfig.toml").parameters is None
