@@ -21,6 +21,8 @@ from stack.templates import Templates
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import boto3
+
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
@@ -138,12 +140,26 @@ def _delete(config: StackConfig, console: Console, _options: argparse.Namespace)
     console.print("Deleting, which takes some minutes …")
     removal.remove(session, inventory)
     console.print(f"The stack {inventory.name} is gone.")
+    if inventory.bucket:
+        _silence(session, inventory.bucket, console)
     if any(removal.what_stays(inventory)):
         _list(console, "Kept:", removal.what_stays(inventory))
         console.print("\nTo remove that, too, once no function uses the layers any more:\n")
         for line in removal.by_hand(inventory, config.profile):
             console.print(line)
     return 0
+
+
+def _silence(session: boto3.Session, bucket: str, console: Console) -> None:
+    try:
+        if removal.silence(session, bucket):
+            console.print(f"The bucket {bucket} calls no function of the stack any more.")
+    except exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":  # somebody has deleted it by hand
+            console.print(
+                f"The bucket {bucket} still has a notification to a function that is gone ({error}): remove "
+                "it in the S3 console, under the bucket's properties."
+            )
 
 
 def _release(config: StackConfig, console: Console, options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import WaiterError
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import boto3
+    from mypy_boto3_s3.type_defs import NotificationConfigurationTypeDef
 
     from stack.inventory import Inventory
 
@@ -64,14 +65,11 @@ def by_hand(inventory: Inventory, profile: str | None) -> Iterator[str]:
         yield "  aws ssm delete-parameters --names /layerdrop/$layer"
         yield "done"
     if inventory.bucket:
-        # aws s3 rm leaves earlier versions, and a bucket that has any cannot go.
-        yield (
-            f".venv/bin/python -c 'import boto3; "
-            f'boto3.resource("s3").Bucket("{inventory.bucket}").object_versions.delete()\''
-        )
+        yield _emptied(inventory.bucket, "")
         yield f"aws s3 rb s3://{inventory.bucket}"
     if inventory.uploads:
-        yield f"aws s3 rm --recursive {inventory.uploads}"
+        bucket, _, prefix = inventory.uploads.removeprefix("s3://").partition("/")
+        yield _emptied(bucket, prefix)
 
 
 def remove(session: boto3.Session, inventory: Inventory) -> None:
@@ -102,6 +100,48 @@ def remove(session: boto3.Session, inventory: Inventory) -> None:
             if event["ResourceStatus"] == "DELETE_FAILED" and event["PhysicalResourceId"] != stack
         ]
         raise RemovalError("\n".join(reasons) or str(error)) from error
+
+
+def silence(session: boto3.Session, bucket: str) -> bool:
+    """Take out of a bucket's notifications the functions that are gone; return whether there were any.
+
+    A bucket that outlives its stack keeps its notification, and S3 refuses to change notifications as long as
+    one leads to a function that is not there.
+
+    Raises:
+        botocore.exceptions.ClientError: It may not be looked at or changed.
+    """
+    s3, functions = session.client("s3"), session.client("lambda")
+    told: dict[str, Any] = {**s3.get_bucket_notification_configuration(Bucket=bucket)}
+    told.pop("ResponseMetadata", None)
+    calls = told.pop("LambdaFunctionConfigurations", [])
+    alive = [call for call in calls if _is_there(functions, call["LambdaFunctionArn"])]
+    if len(alive) == len(calls):
+        return False
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration=cast(
+            "NotificationConfigurationTypeDef", told | {"LambdaFunctionConfigurations": alive}
+        ),
+        # Those of others are as they were, in whatever state their destinations are.
+        SkipDestinationValidation=True,
+    )
+    return True
+
+
+def _is_there(functions: Any, arn: str) -> bool:
+    try:
+        functions.get_function_configuration(FunctionName=arn)
+    except functions.exceptions.ResourceNotFoundException:
+        return False
+    return True
+
+
+def _emptied(bucket: str, prefix: str) -> str:
+    """A command that deletes all versions of objects: aws s3 rm leaves the earlier ones."""
+    which = f'filter(Prefix="{prefix}").delete()' if prefix else "delete()"
+    code = f'import boto3; boto3.resource("s3").Bucket("{bucket}").object_versions.{which}'
+    return f".venv/bin/python -c '{code}'"
 
 
 def _count(number: int, what: str) -> str:

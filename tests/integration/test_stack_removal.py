@@ -12,6 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.cloudformation.models import CloudFormationBackend, Event
 
+from local.settings import ACCOUNT_ID
+
 from .owner import TEMPLATE, Owner
 
 
@@ -98,6 +100,81 @@ def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printe
     assert clients.ssm.get_parameter(Name="/layerdrop/somebody-elses")
     with pytest.raises(ClientError, match="ParameterNotFound"):
         clients.ssm.get_parameter(Name="/layerdrop/web-py313-arm64")
+
+
+SAM = {
+    "Resources": {
+        "SamCliSourceBucket": {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "Properties": {"BucketName": "sams", "VersioningConfiguration": {"Status": "Enabled"}},
+        }
+    },
+    "Outputs": {"SourceBucket": {"Value": {"Ref": "SamCliSourceBucket"}}},
+}
+
+
+def test_all_versions_of_what_sam_uploaded_can_be_removed_as_printed(deployed: Owner) -> None:
+    """sam's bucket keeps versions, and serves other stacks as well."""
+    config = deployed.folder / "samconfig.toml"
+    config.write_text(config.read_text() + 's3_prefix = "removable"\n')
+    client, s3 = deployed.aws.clients.get("cloudformation"), deployed.aws.clients.s3
+    client.create_stack(StackName="aws-sam-cli-managed-default", TemplateBody=json.dumps(SAM))
+    try:
+        for key in ("removable/a.template", "removable/a.template", "removable-2/b.template"):
+            s3.put_object(Bucket="sams", Key=key, Body=b"x")
+        s3.delete_object(Bucket="sams", Key="removable/a.template")
+        done = deployed.run("delete", answer="removable\n")
+        assert "what sam uploaded: s3://sams/removable/" in done.stdout
+        [command] = [line for line in done.stdout.splitlines() if '"sams"' in line]
+        pasted = subprocess.run(
+            ["bash", "-euc", command.replace(".venv/bin/python", sys.executable)],
+            env=deployed.environment | {"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert pasted.returncode == 0, pasted.stderr
+        left = s3.list_object_versions(Bucket="sams")
+        assert [version["Key"] for version in left["Versions"]] == ["removable-2/b.template"]
+        assert "DeleteMarkers" not in left
+    finally:
+        client.delete_stack(StackName="aws-sam-cli-managed-default")
+
+
+def test_the_kept_bucket_calls_nobody_who_is_gone(deployed: Owner) -> None:
+    clients = deployed.aws.clients
+    clients.get("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")
+    theirs = clients.lambda_.create_function(
+        FunctionName="theirs",
+        Runtime="python3.13",
+        Role=f"arn:aws:iam::{ACCOUNT_ID}:role/theirs",
+        Handler="a.b",
+        Code={"ZipFile": small_layer(b"")},
+    )["FunctionArn"]
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT_ID}:theirs"
+    gone = theirs.replace("theirs", "removable-StartBuild-1ABC")
+    clients.s3.put_bucket_notification_configuration(
+        Bucket="kept",
+        NotificationConfiguration={
+            "LambdaFunctionConfigurations": [
+                {"Id": arn[-4:], "LambdaFunctionArn": arn, "Events": ["s3:ObjectCreated:*"]}
+                for arn in (theirs, gone)
+            ],
+            "QueueConfigurations": [{"Id": "queue", "QueueArn": queue, "Events": ["s3:ObjectCreated:*"]}],
+        },
+        SkipDestinationValidation=True,
+    )
+    try:
+        done = deployed.run("delete", answer="removable\n")
+        assert done.returncode == 0, done.stderr
+        assert "The bucket kept calls no function of the stack any more." in done.stdout
+        left = clients.s3.get_bucket_notification_configuration(Bucket="kept")
+        assert [call["LambdaFunctionArn"] for call in left["LambdaFunctionConfigurations"]] == [theirs]
+        assert [call["QueueArn"] for call in left["QueueConfigurations"]] == [queue]
+    finally:
+        clients.lambda_.delete_function(FunctionName="theirs")
+        clients.get("iam").delete_role(RoleName="theirs")
 
 
 def test_what_cannot_be_deleted_is_named_with_its_reason(
