@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from layer_builder import __version__, redaction
+from layer_builder import __version__, redaction, wording
 from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options, staged
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.error = _bug()
     status = _close(report, place, time.perf_counter() - started, is_new=is_new)
     if report.layer and status == EXIT_OK:
-        sys.stdout.write(_result(report.layer, report).encode(errors="replace").decode())
+        sys.stdout.write(wording.visible(_result(report.layer, report)))
     return status
 
 
@@ -234,6 +234,8 @@ def _log_to_stderr() -> None:
     """Show our own lines, and of the libraries' what they warn of."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(redaction.Formatter("%(message)s"))
+    if logging.lastResort:
+        logging.lastResort.setFormatter(handler.formatter)
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -287,7 +289,7 @@ def _close(report: Report, place: str, seconds: float, *, is_new: bool = False) 
     """Leave the report, say what went wrong, give the exit status."""
     report.timings["total"] = round(seconds, 4)
     for warning in report.warnings:
-        log.warning("warning: %s", warning)
+        log.warning("warning: %s", wording.sentence(warning))
     failures = [report.error] if report.error else []
     if place:
         from layer_builder import storage

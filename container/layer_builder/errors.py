@@ -7,7 +7,7 @@ do, and details for programs. Exit statuses: 2 the requirements are at fault (ne
 
 from typing import Any, ClassVar, Self
 
-from layer_builder.wording import cut
+from layer_builder import wording
 
 EXIT_OK = 0
 EXIT_INPUT = 2
@@ -16,14 +16,17 @@ EXIT_RETRY = 75
 
 
 class BuildError(Exception):
-    """A build that cannot go on. Subclasses give the code; an instance may change the exit status."""
+    """A build that cannot go on. Subclasses give the code; an instance may change the exit status.
+
+    Message and hint are brought into one line of bounded length, without what a terminal would obey.
+    """
 
     code: ClassVar[str] = "INTERNAL"
     exit_status: int = EXIT_INPUT
 
     def __init__(self, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> None:
-        self.message = cut(message)
-        self.hint = cut(hint)
+        self.message = wording.sentence(message)
+        self.hint = wording.sentence(hint)
         super().__init__(self.message)
         self.details = details or {}
 

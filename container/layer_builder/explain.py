@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from layer_builder import index, sources
+from layer_builder import index, sources, wording
 from layer_builder.errors import (
     BuildError,
     IndexDeniedError,
@@ -31,7 +31,9 @@ _NETWORK = re.compile(
     r"|HTTP status (client|server) error|invalid peer certificate|Could not connect"
 )
 _DENIED = re.compile(r"\b40[137] (Unauthorized|Forbidden|Proxy Authentication)")
-_NAME = r"`?(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
+# Bounded, as what is searched: uv quotes names and versions that an index made up.
+_NAME = r"`?(?P<name>[A-Za-z0-9](?:[\w.-]{0,200}[A-Za-z0-9])?)"
+_SEARCHED_CHARACTERS = 50_000
 _NO_WHEEL = re.compile(r"\b(?:has|have) no (?:usable wheels|wheels with a matching)")
 # From the surest to the least sure; the hints name one version of many, so theirs is not taken.
 _NO_WHEEL_OF = (
@@ -65,6 +67,7 @@ def failure(
         target: what the layer is for.
         settings: of the installation.
     """
+    stderr = wording.shortened(stderr, _SEARCHED_CHARACTERS)
     details = {"explanation": stderr.strip()}
     if match := _DENIED.search(stderr):
         return IndexDeniedError(

@@ -15,11 +15,11 @@ from packaging.utils import (
     InvalidWheelFilename,
     canonicalize_name,
     parse_sdist_filename,
-    parse_wheel_filename,
 )
 
 from layer_builder import web
 from layer_builder.errors import IndexUnreachableError
+from layer_builder.filenames import wheel_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +30,16 @@ if TYPE_CHECKING:
     from layer_builder.access import Access
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 32 << 20
+# A page of JSON has two or three for each file; Python spends some 64 bytes on an empty one.
+_MAX_BRACKETS = 500_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+# The tag of a link. HTMLParser takes time that grows with the square of a page's length, if it is made for
+# that (CVE-2025-6069); this looks at each character a few times at most.
+_ANCHOR = re.compile(r"""<a\s(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>""", re.IGNORECASE)
+_LONGEST_ANCHOR = 16 << 10
+_MAX_ANCHORS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def wheels_among(files: Iterable[IndexedFile]) -> list[IndexedWheel]:
     for file in files:
         if file.filename.endswith(".whl"):
             try:
-                _, version, _, tags = parse_wheel_filename(file.filename)
+                _, version, _, tags = wheel_of(file.filename)
             except InvalidWheelFilename:
                 continue  # old uploads have names that no installer takes
             wheels.append(IndexedWheel(file.filename, version, tags))
@@ -116,7 +124,7 @@ def sources_among(files: Iterable[IndexedFile]) -> list[Version]:
 def project_of(filename: str) -> str | None:
     """Tell the project's normalized name from a file's; None if it is no file of one."""
     with suppress(InvalidWheelFilename):
-        return parse_wheel_filename(filename)[0]
+        return wheel_of(filename)[0]
     with suppress(InvalidSdistFilename):
         return parse_sdist_filename(filename)[0]
     return None
@@ -142,6 +150,8 @@ def _read(url: str, access: Access) -> list[IndexedFile] | None:
 
 def _files_in_json(content: bytes, page: str) -> list[IndexedFile]:
     """Read PEP 691 and 700."""
+    if content.count(b"[") + content.count(b"{") > _MAX_BRACKETS:
+        raise ValueError("it nests more than any page does")
     return [
         IndexedFile(
             str(file["filename"]),
@@ -167,7 +177,12 @@ def _digest(value: object) -> str | None:
 def _files_in_html(content: bytes, page: str) -> list[IndexedFile]:
     """Read PEP 503, 592, 658 and 714."""
     parser = _Anchors()
-    parser.feed(content.decode("utf-8", "replace"))
+    tags = _ANCHOR.finditer(_without_comments(content.decode("utf-8", "replace")))
+    for number, tag in enumerate(tags, start=1):
+        if number > _MAX_ANCHORS:
+            raise ValueError("it has more links than any page does")
+        if len(tag[0]) <= _LONGEST_ANCHOR:
+            parser.feed(tag[0])
     files = []
     for attributes in parser.links:
         url, fragment = urldefrag(urljoin(page, attributes["href"]))
@@ -187,8 +202,17 @@ def _files_in_html(content: bytes, page: str) -> list[IndexedFile]:
     return files
 
 
+def _without_comments(text: str) -> str:
+    kept, position = [], 0
+    while (begin := text.find("<!--", position)) >= 0:
+        kept.append(text[position:begin])
+        end = text.find("-->", begin)
+        position = end + 3 if end >= 0 else len(text)
+    return "".join([*kept, text[position:]])
+
+
 class _Anchors(HTMLParser):
-    """Collects the page's links, each with its attributes."""
+    """Collects links, each with its attributes; fed with one tag at a time, see `_ANCHOR`."""
 
     def __init__(self) -> None:
         super().__init__()

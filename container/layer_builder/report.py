@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from layer_builder import __version__, redaction
-from layer_builder.wording import bounded
+from layer_builder import __version__, redaction, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from layer_builder.errors import BuildError
 
 SCHEMA = "layerdrop/report/1"
+_MAX_WARNINGS = 200
+# Of what was proved, by entries of a list and by characters: a layer's own figures, and others' names among them.
+_MAX_FINDINGS, _MAX_FINDINGS_TEXT = 2_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,10 @@ class Report:
             self.timings[step] = round(time.perf_counter() - start, 4)
 
     def to_json(self) -> bytes:
-        """Write the report as JSON (UTF-8), without any credentials that got into it."""
+        """Write the report as JSON (UTF-8), without any credentials that got into it.
+
+        What packages and indexes said is bounded in length, and shows what a terminal would obey.
+        """
         error = self.error
         document: dict[str, Any] = {
             "schema": SCHEMA,
@@ -127,17 +132,16 @@ class Report:
             "layer": asdict(self.layer) if self.layer and not error else None,
             "packages": [asdict(package) for package in self.packages],
             "system_packages": [asdict(package) for package in self.system_packages],
-            "checks": bounded(self.checks),
-            "warnings": bounded(self.warnings),
+            "checks": wording.bounded(self.checks, entries=_MAX_FINDINGS, characters=_MAX_FINDINGS_TEXT),
+            "warnings": [wording.sentence(warning) for warning in self.warnings[:_MAX_WARNINGS]],
             "timings": self.timings,
             "error": error
             and {
                 "code": error.code,
                 "message": error.message,
                 "hint": error.hint,
-                "details": bounded(error.details),
+                "details": wording.bounded(error.details),
             },
         }
-        text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
-        # Lone surrogates, from file names or others' words, are no UTF-8; a report is left all the same.
-        return redaction.clean(text).encode(errors="replace") + b"\n"
+        text = json.dumps(redaction.shown(document), ensure_ascii=False, indent=1)
+        return redaction.clean(text).encode() + b"\n"

@@ -16,10 +16,11 @@ from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 
 from layer_builder import origins
 from layer_builder.errors import RequirementsError
+from layer_builder.filenames import wheel_of
 from layer_builder.origins import LinkedWheel, Origins
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 MAX_LINES = 5_000
 MAX_PLACES = 20
+# Of one requirement, its continued lines together: room for some 800 hashes.
+MAX_CHARACTERS = 64 << 10
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+# Searched for in what anybody wrote, so each takes time in proportion to the text, whatever it is.
+_COMMENT = re.compile(r"(?<!\S)#.*$")
 _OPTION_AT_END = re.compile(r"\s(--?[A-Za-z].*)$")
 _HASH = re.compile(r"--hash(?:=|\s+)(?P<algorithm>[A-Za-z0-9]+):(?P<digest>[0-9A-Fa-f]+)(?:\s+|$)")
 _LOCATION = re.compile(r"(git|hg|svn|bzr)\+|[a-z]+://|file:", re.IGNORECASE)
@@ -153,6 +157,8 @@ def parse(text: str, allowed: Collection[str] = (), constraints: Sequence[str] =
     places: list[tuple[str, str]] = []
     hashes_required = False
     for number, content in _logical_lines(text):
+        if len(content) > MAX_CHARACTERS:
+            raise _refusal(number, content, f"it has more than {MAX_CHARACTERS:,} characters")
         if content == _REQUIRE_HASHES:
             hashes_required = True
         elif allowed and (match := _PLACE.fullmatch(content)):
@@ -171,14 +177,14 @@ def parse(text: str, allowed: Collection[str] = (), constraints: Sequence[str] =
             "The requirements file names no package.",
             hint="Write one package a line, such as requests==2.32.3.",
         )
-    by_digest: dict[str, frozenset[str]] = {}
+    by_digest: dict[str, set[str]] = {}
     for line in lines:
         if digests := line.sha256 or frozenset([line.wheel.sha256] if line.wheel else ()):
-            by_digest[line.project] = by_digest.get(line.project, frozenset()) | digests
+            by_digest.setdefault(line.project, set()).update(digests)
     return Requirements(
         tuple(lines),
         hashes_required or any(line.sha256 for line in lines),
-        by_digest,
+        {project: frozenset(digests) for project, digests in by_digest.items()},
         _origins(places, lines),
         tuple(_parse_constraint(constraint) for constraint in constraints),
     )
@@ -229,10 +235,9 @@ def _parse_line(number: int, content: str, allowed: Collection[str]) -> Line:
             number, content, "a path names a file of your machine; name the package and its version"
         )
     try:
-        requirement = Requirement(text)
+        requirement = _requirement(text)
     except InvalidRequirement as error:
-        # packaging's message goes on with the line and a marker under it; the first line says what is wrong.
-        raise _refusal(number, content, str(error).splitlines()[0].rstrip(".:")) from error
+        raise _refusal(number, content, _reason(error)) from error
     hashes = _parse_hashes(number, content, options)
     if requirement.url is not None:
         return _parse_address(number, content, requirement, requirement.url, hashes, allowed)
@@ -258,7 +263,7 @@ def _parse_address(
         raise _refusal(number, content, reason)
     filename = unquote(place.rpartition("/")[2])
     try:
-        name, version, _, _ = parse_wheel_filename(filename)
+        name, version, _, _ = wheel_of(filename)
     except InvalidWheelFilename as error:
         raise _refusal(number, content, "the address is not that of a wheel") from error
     project = canonicalize_name(requirement.name)
@@ -283,9 +288,9 @@ def _parse_constraint(text: str) -> str:
     """Read a constraint: a requirement without extras, hashes and address, as pip has it."""
     shown = json.dumps(_shown(text), ensure_ascii=False)
     try:
-        requirement = Requirement(text)
+        requirement = _requirement(text)
     except InvalidRequirement as error:
-        reason = str(error).splitlines()[0].rstrip(".:")
+        reason = _reason(error)
     else:
         canonical = str(requirement)
         if requirement.url is not None or requirement.extras:
@@ -320,6 +325,29 @@ def _parse_hashes(number: int, content: str, options: str) -> frozenset[str]:
     return frozenset(digests)
 
 
+def _requirement(text: str) -> Requirement:
+    """Read a requirement (PEP 508).
+
+    Raises:
+        InvalidRequirement: it is none, or one that no Python can read.
+    """
+    try:
+        requirement = Requirement(text)
+        hash(requirement)  # reads the versions, too
+    except RecursionError as error:
+        raise InvalidRequirement("Its marker has too many parentheses within parentheses") from error
+    except InvalidRequirement:
+        raise
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise InvalidRequirement("It has a number with too many digits") from error
+    return requirement
+
+
+def _reason(error: InvalidRequirement) -> str:
+    # packaging's message goes on with the line and a marker under it; the first line says what is wrong.
+    return _shown(str(error).splitlines()[0].rstrip(".:"))
+
+
 def _round_trips(requirement: Requirement, canonical: str) -> bool:
     try:
         return Requirement(canonical) == requirement
@@ -328,7 +356,7 @@ def _round_trips(requirement: Requirement, canonical: str) -> bool:
 
 
 def _why_not_option(content: str) -> str:
-    option = re.split(r"[\s=]", content, maxsplit=1)[0]
+    option = _shown(re.split(r"[\s=]", content, maxsplit=1)[0])
     for names, reason in _REFUSED_OPTIONS:
         # pip takes `-rother.txt` as well as `-r other.txt`.
         if option in names or (not option.startswith("--") and option[:2] in names):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import create_compatible_tags_selector
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 
 from layer_builder import sources as source_list
 from layer_builder import uv
@@ -25,6 +25,7 @@ from layer_builder.errors import (
     RequirementsError,
     ResolutionError,
 )
+from layer_builder.filenames import wheel_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence, Set
@@ -166,7 +167,7 @@ def fitting(
     for package in packages:
         if package.marker is not None and not package.marker.evaluate(markers, context="lock_file"):
             continue
-        parsed = [(wheel, *parse_wheel_filename(wheel.filename)[2:]) for wheel in package.wheels or ()]
+        parsed = [(wheel, *wheel_of(wheel.filename)[2:]) for wheel in package.wheels or ()]
         parsed.sort(
             key=lambda item: item[1], reverse=True
         )  # of equal tags the higher build number; `select` is stable

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename
 
 from layer_builder import files, interpreter, uv
 from layer_builder.errors import SdistBuildError, SdistNotBuildableError
 from layer_builder.fetch import fetch_file, path_of
+from layer_builder.filenames import wheel_of
 from layer_builder.origins import Origins
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _build(
 def _check(pick: Pick, wheel: Path, target: Target) -> None:
     """See that the wheel is the package's and loads on the target; its content is checked as any wheel's."""
     try:
-        name, version, _, tags = parse_wheel_filename(wheel.name)
+        name, version, _, tags = wheel_of(wheel.name)
     except InvalidWheelFilename:
         name, version, tags = None, None, frozenset()
     if (name, str(version)) != (pick.name, pick.version) or wheel.is_symlink() or not tags & {*target.tags}:
