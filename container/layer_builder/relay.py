@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from layer_builder import web
 from layer_builder.errors import BuildError, ResolutionError
+from layer_builder.filenames import is_bounded
 from layer_builder.limits import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -92,15 +93,16 @@ class Relay:
     def _answer_page(self, request: Request, project: str) -> None:
         files = self._sources.files_of(project)
         # Without a hash nobody could tell whether a file is the right one.
-        listed = [file for file in files if file.sha256 and _FILENAME.fullmatch(file.filename)]
-        if files and not listed:
+        named = [file for file in files if _FILENAME.fullmatch(file.filename) and is_bounded(file.filename)]
+        listed = [file for file in named if file.sha256]
+        if named and not listed:
             raise ResolutionError(
                 f"The package index gives no SHA-256 for any file of {project}.",
                 hint="Have the index serve hashes, as the simple repository API has them.",
                 details={"package": project},
             )
         page = {"meta": {"api-version": "1.1"}, "name": project, "files": [*map(self._entry, listed)]}
-        if files:
+        if listed:
             request.send(HTTPStatus.OK, {"Content-Type": _TYPE}, json.dumps(page).encode())
         else:
             request.refuse(HTTPStatus.NOT_FOUND)

@@ -30,16 +30,14 @@ class Sources:
         indexes: simple pages of package indexes, in the order in which they are asked.
         origins: what the requirements said.
         access: what may be reached, and as whom.
+        is_public: whether the public index, uv's own default, is the only one. uv may be left alone with it;
+            with any other it might be led on to where no index is, and is not.
     """
 
     indexes: tuple[str, ...]
     origins: Origins
     access: Access
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is one index that anybody may read, so that uv can be left alone with it."""
-        return len(self.indexes) <= 1 and self.origins == _NOTHING and not self.access.logins
+    is_public: bool = False
 
     def files_of(self, project: str) -> list[IndexedFile]:
         """List the files of a project in the first source that has it, in that one's order.
@@ -91,6 +89,7 @@ def of(settings: Settings, origins: Origins = _NOTHING) -> Sources:
 
         without = [url for url in own if origin_of(url) not in logins]
         logins = {**credentials.of_secret(settings.index_secret, without), **logins}
+    is_public = not own and not logins and origins == _NOTHING
     if not default and not origins.index_url:
         from layer_builder import uv
 
@@ -99,7 +98,7 @@ def of(settings: Settings, origins: Origins = _NOTHING) -> Sources:
     indexes = (*settings.extra_index_urls, *origins.extra_index_urls, *([last] if last else []))
     named = {*indexes, *own, *settings.allowed_indexes}
     access = Access(frozenset(map(origin_of, named)), logins)
-    return Sources(tuple(dict.fromkeys(indexes)), origins, access)
+    return Sources(tuple(dict.fromkeys(indexes)), origins, access, is_public)
 
 
 @cache

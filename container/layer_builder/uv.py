@@ -1,9 +1,9 @@
 """The uv command: finds a set of versions that satisfies requirements, for a target that need not be at hand.
 
 What goes in is written by us: requirements on standard input, an environment of our own making, no
-configuration files; and when there is anything to keep from it, or from code that it builds, an index on
-loopback (`relay`) in the place of the real ones. What comes out is a lock file (pylock.toml, PEP 751) and,
-when there is none, uv's explanation.
+configuration files. uv itself goes wherever an index leads it, and so may code that it builds: unless the
+index is the public one alone and nothing is built, an index on loopback (`relay`) stands in the place of the
+real ones. What comes out is a lock file (pylock.toml, PEP 751) and, when there is none, uv's explanation.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def compile_lock(
             file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
             command += ["--constraints", str(file)]
         places = source_list.of(settings, origins)
-        if python or not places.is_plain:
+        if python or not places.is_public:
             more = _build_environment(folder, python) if python else {}
             with _in_time(), _relayed(places, folder) as (relay, environment):
                 done = _run(command, requirements, environment | more)
@@ -168,11 +168,8 @@ def _relayed(places: Sources, folder: str) -> Iterator[tuple[Relay, dict[str, st
 
 
 def _configuration(settings: Settings) -> str:
-    """Have answers of the public index kept as long as it allows, whatever a mirror on the way leaves out.
-
-    Those of another index are kept as that one says.
-    """
-    if settings.index_url or not (url := default_index(settings)):
+    """Have answers of the public index kept as long as it allows, whatever a mirror on the way leaves out."""
+    if not (url := default_index(settings)):
         return ""
     return f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\ncache-control = {_FRESHNESS}\n"
 
@@ -229,12 +226,9 @@ def _command(target: Target, python: Interpreter | None) -> list[str]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Give what uv needs to ask an index by itself."""
+    """Give what uv needs to ask the public index by itself."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= {**_OURS, "UV_CACHE_DIR": str(settings.cache / "uv"), "HOME": str(settings.cache)}
-    if settings.index_url:
-        environment["UV_DEFAULT_INDEX"] = settings.index_url
-    return environment
+    return environment | {**_OURS, "UV_CACHE_DIR": str(settings.cache / "uv"), "HOME": str(settings.cache)}
 
 
 def _run(

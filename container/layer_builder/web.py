@@ -176,17 +176,29 @@ def _follow(method: str, url: str, access: Access, headers: Mapping[str, str]) -
 
 def _check(url: str, access: Access) -> None:
     """Look at a URL itself; where its name leads is looked at when it is connected to."""
+    from urllib3.util import parse_url
+
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
+        parts, sent_to = urlsplit(url), parse_url(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:  # urllib3's LocationParseError is one
         raise _refused(url, "it is no address") from error
     if parts.scheme not in PORTS or not host:
         raise _refused(url, "it is no address on the web")
+    # Credentials are chosen by how Python reads an address, and urllib3 reads `https://a\\@b/` differently.
+    if (parts.scheme, host, port) != (sent_to.scheme, (sent_to.host or "").strip("[]"), sent_to.port):
+        raise _refused(url, "it can be read in two ways")
+    if (address := _as_number(host)) and not access.permits(address):
+        raise _refused(url, f"it is in {kind_of(address)}")
+
+
+def _as_number(host: str) -> str:
+    """Give the IP address that a host is written as, empty if it is a name: a proxy would take 0xa9fea9fe."""
     with suppress(ValueError):
-        ipaddress.ip_address(host.partition("%")[0])
-        if not access.permits(host):
-            raise _refused(url, f"it is in {kind_of(host)}")
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
+    return ""
 
 
 def prepare() -> None:

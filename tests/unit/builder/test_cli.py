@@ -428,8 +428,18 @@ def test_a_report_that_cannot_be_left_is_a_failure(run: Callable[..., Run], aws:
 def test_nothing_heavy_is_imported_for_a_build_from_the_cache(
     run: Callable[..., Run], tmp_path: Path, index: Index
 ) -> None:
-    assert run("-r", "app").returncode == 0
-    command = [sys.executable, "-X", "importtime", "-m", "layer_builder", "-r", "app", "-n", "again"]
+    assert run("-r", "app", "--report", "report.json").returncode == 0  # leaves the lock: no index is asked
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "layer_builder",
+        "-p",
+        "work/pylock.toml",
+        "-n",
+        "again",
+    ]
     done = subprocess.run(
         command, env=environment(tmp_path, index), cwd=tmp_path, capture_output=True, text=True, check=True
     )

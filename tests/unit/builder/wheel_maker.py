@@ -114,6 +114,7 @@ class Index:
         size: what a page announces of a file's length.
         login: user and password that it wants, as `user:password`.
         seen: the Authorization header of each request.
+        host: the address that it listens on.
     """
 
     folder: Path
@@ -127,6 +128,7 @@ class Index:
     size: Callable[[str], int | None] = lambda _: None
     login: str = ""
     seen: list[str | None] = field(default_factory=list)
+    host: str = "127.0.0.1"
 
     def __enter__(self) -> Self:
         index = self
@@ -167,7 +169,7 @@ class Index:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer((self.host, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -181,7 +183,7 @@ class Index:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/simple"
+        return f"http://{self.host}:{self._server.server_address[1]}/simple"
 
     def downloads(self) -> list[str]:
         return [path for path in self.requested if path.startswith("/files/")]
