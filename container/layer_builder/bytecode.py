@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import zipfile
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
@@ -32,6 +32,7 @@ from layer_builder.errors import EXIT_BUG, BuildError
 from layer_builder.layout import Entry
 from layer_builder.limits import MAX_UNZIPPED_BYTES
 from layer_builder.wheel import Member
+from layer_builder.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -47,8 +48,16 @@ FORMAT = 1  # raise it when the same wheel and compiler would give another pack
 _LEVEL = 6  # zlib's
 _PART_BYTES = 4_000_000  # of sources: most of a second's work, to which starting a process adds a twentieth
 _TIME_LIMIT = 120.0  # seconds, for a part
+# What compiling may take grows with what was downloaded for it: a few kB that inflate to megabytes of source
+# take little. Of real modules, the largest (of AWS CDK, 16.7 MB, 1.4 MB compressed) takes 560 MB and 7 s.
+_MEMORY = 192 << 20  # bytes of a module without any source
+_MEMORY_FACTOR = 1_000  # bytes for each compressed byte of it
+_MOST_MEMORY = 1 << 30
+_SECONDS = 15  # of processor time, of a part without any source
+_BYTES_A_SECOND = 16_000  # compressed; real source takes a twentieth of that time
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _OPTIONS = ("-I", "-S", "-B", "-W", "ignore", "-X", "utf8")
+_NO_MEMORY = "memory"  # what the worker says of a module that takes more than it may
 _LENGTH_BYTES = 8  # at the end of what the worker writes
 _RECORD_NAME = "modules.json"
 _NAME_LENGTHS = 26  # where a local header has the lengths of name and extra field, before these
@@ -100,7 +109,8 @@ class Compiler:
     @property
     def identity(self) -> str:
         """What a layer's digest needs of the compiler: it and the wheels determine the bytecode."""
-        content = [FORMAT, self.build, self.zlib, _LEVEL, _PART_BYTES]
+        memory = [_MEMORY, _MEMORY_FACTOR, _MOST_MEMORY]
+        content = [FORMAT, self.build, self.zlib, _LEVEL, _PART_BYTES, memory]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -114,6 +124,7 @@ class Bytecode:
         interpreter: the full version of who compiled; empty when nobody did.
         modules: how many modules have got a `.pyc`.
         not_compiled: how many modules are no Python of this version (templates, test data).
+        too_large: by package, the modules that would take too much memory to compile, as people know them.
         unzipped_bytes: the length of the `.pyc`.
     """
 
@@ -122,6 +133,7 @@ class Bytecode:
     interpreter: str = ""
     modules: int = 0
     not_compiled: int = 0
+    too_large: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unzipped_bytes: int = 0
 
     @property
@@ -134,13 +146,22 @@ class Bytecode:
             "interpreter": self.interpreter,
             "modules": self.modules,
             "not_compiled": self.not_compiled,
+            "too_large": [path for paths in self.too_large.values() for path in paths],
             "unzipped_bytes": self.unzipped_bytes,
         }
 
     @property
     def warning(self) -> str | None:
-        """A word to a person when there is none."""
-        return f"The layer has no compiled bytecode: {self.reason}." if self.reason else None
+        """A word to a person when there is none, or not of all modules."""
+        if self.reason:
+            return f"The layer has no compiled bytecode: {self.reason}."
+        if not self.too_large:
+            return None
+        modules = [f"{path} ({package})" for package, paths in self.too_large.items() for path in paths]
+        return (
+            f"No bytecode of {listed(modules)}: compiling takes too much memory for so little source;"
+            f" Lambda will compile at each cold start what is imported of it."
+        )
 
 
 def add(
@@ -177,10 +198,13 @@ def add(
     folders = _cache_folders(layer)
     modules: dict[str, Entry] = {}
     sizes = dict(plan.sizes)
+    too_large: dict[str, list[str]] = {}
     not_compiled = growth = 0
     with closing(_packs(wheels, target, compiler, workers or os.cpu_count() or 1, time_limit)) as packs:
         for pack in packs:
             not_compiled += pack.not_compiled
+            if left_out := list(pack.left_out(layer, target)):
+                too_large[pack.wheel.pick.name] = left_out
             for entry in pack.entries(layer, target):
                 if entry.path.rpartition("/")[0] in layer or entry.path in folders:
                     continue  # a file called __pycache__, a folder called x.pyc: nothing imports from there
@@ -200,6 +224,7 @@ def add(
         interpreter=compiler.interpreter.version,
         modules=len(modules),
         not_compiled=not_compiled,
+        too_large=too_large,
         unzipped_bytes=sum(entry.size for entry in modules.values()),
     )
 
@@ -239,6 +264,13 @@ class _Pack:
     file: Path
     rows: tuple[_Row, ...]
     not_compiled: int
+    too_large: tuple[str, ...]
+
+    def left_out(self, layer: Mapping[str, Entry], target: Target) -> Iterator[str]:
+        """Name the modules that took too much memory, of those that the layer has from this wheel."""
+        for path in self.too_large:
+            if (source := layer.get(path)) is not None and source.wheel.pick == self.wheel.pick:
+                yield path.removeprefix(f"{target.site_packages}/")
 
     def entries(self, layer: Mapping[str, Entry], target: Target) -> Iterator[Entry]:
         """Give the entries of the modules that the layer has from this wheel, not from another one."""
@@ -407,19 +439,27 @@ class _Crew:
         )
 
 
-def _job(wheel: Wheel, modules: Iterable[_Module]) -> bytes:
+def _job(wheel: Wheel, modules: Sequence[_Module]) -> bytes:
     """Write what the worker reads. What it shows in tracebacks is where the module lies on Lambda."""
-    rows = [
-        (f"{_MOUNT}/{path}", member.method, member.offset, member.compressed, member.size, member.crc)
-        for path, member in modules
-    ]
-    return json.dumps({"wheel": str(wheel.file), "level": _LEVEL, "modules": rows}).encode()
+    rows = [(_memory(member), f"{_MOUNT}/{path}", *_place_of(member)) for path, member in modules]
+    seconds = _SECONDS + sum(member.compressed for _, member in modules) // _BYTES_A_SECOND
+    job = {"wheel": str(wheel.file), "level": _LEVEL, "seconds": seconds, "modules": rows}
+    return json.dumps(job).encode()
+
+
+def _memory(member: Member) -> int:
+    return min(_MEMORY + _MEMORY_FACTOR * member.compressed, _MOST_MEMORY)
+
+
+def _place_of(member: Member) -> tuple[int, ...]:
+    return member.method, member.offset, member.compressed, member.size, member.crc
 
 
 def _join(wheel: Wheel, file: Path, parts: Iterable[_Part], target: Target) -> _Pack:
     """Make a wheel's pack out of its parts, as they get done, and leave it in the cache."""
     entries: list[Entry] = []
     sources: list[_Module] = []
+    too_large: list[str] = []
     not_compiled = 0
     for modules, done in parts:
         output = done.result()
@@ -428,6 +468,9 @@ def _join(wheel: Wheel, file: Path, parts: Iterable[_Part], target: Target) -> _
         for module, result in zip(modules, _results(output), strict=True):
             if result is None:
                 not_compiled += 1
+                continue
+            if result == _NO_MEMORY:
+                too_large.append(module.path)
                 continue
             path = _cached(module.path, target).removeprefix(f"{target.site_packages}/")
             crc, compressed, size = result
@@ -442,9 +485,9 @@ def _join(wheel: Wheel, file: Path, parts: Iterable[_Part], target: Target) -> _
         _Row(path, source.crc, source.size, *place)
         for (path, source), place in zip(sources, places, strict=True)
     )
-    record = {"bytes": length, "not_compiled": not_compiled, "rows": rows}
+    record = {"bytes": length, "not_compiled": not_compiled, "too_large": too_large, "rows": rows}
     files.write_atomically(file.with_name(_RECORD_NAME), json.dumps(record, separators=(",", ":")).encode())
-    return _Pack(wheel, file, rows, not_compiled)
+    return _Pack(wheel, file, rows, not_compiled, tuple(too_large))
 
 
 def _results(output: Path) -> Any:
@@ -470,5 +513,6 @@ def _load(wheel: Wheel, file: Path) -> _Pack | None:
     with suppress(OSError, ValueError, TypeError, LookupError):
         record = json.loads(file.with_name(_RECORD_NAME).read_bytes())
         if file.stat().st_size == record["bytes"]:
-            return _Pack(wheel, file, tuple(map(_Row._make, record["rows"])), record["not_compiled"])
+            rows = tuple(map(_Row._make, record["rows"]))
+            return _Pack(wheel, file, rows, record["not_compiled"], tuple(record["too_large"]))
     return None
