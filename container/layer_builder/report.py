@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "layerdrop/report/1"
 _MAX_WARNINGS = 200
-# Of what was proved, by entries of a list and by characters: a layer's own figures, and others' names among them.
+# Of what was proved, by entries of a list and by characters: others' names are among it.
 _MAX_FINDINGS, _MAX_FINDINGS_TEXT = 2_000, 1_000_000
 
 

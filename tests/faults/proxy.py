@@ -49,8 +49,10 @@ def call_of(method: str, target: str, headers: Any, body: bytes) -> Call:
         if "x-amz-copy-source" in headers:
             operation = "CopyObject"
             words += unquote(headers["x-amz-copy-source"])
-        elif folder in ("layers", "builds"):
-            operation += f" {folder}/…{path.path.rpartition('.')[2]}"
+        elif folder == "layers":
+            operation += f" layers/….{path.path.rpartition('.')[2]}"
+        elif folder == "builds":
+            operation += f" builds/…/{path.path.rpartition('/')[2]}"
         elif operation != "ListObjectVersions":
             operation += f" {folder}/" + ("…manifest" if path.path.endswith("manifest.json") else "")
         if method == "PUT" and folder == "requirements":

@@ -1,5 +1,6 @@
 """AWS fails at each call that the pipeline makes, in each way; functions die after each of their calls."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from moto.stepfunctions.parser.api import ExecutionStatus
 
 from local.environment import aws_variables
+from local.settings import BUCKET
 
 from .harness import Pipeline
 from .index import good
@@ -26,9 +28,15 @@ def key_of(token: str) -> str:
     return f"requirements/arm64/{token}/requirements.txt"
 
 
+def text_of(token: str) -> str:
+    """Requirements of a layer that no other upload makes."""
+    return f"{TEXT}{token}\n"
+
+
 def of(token: str) -> Callable[[Call], bool]:
-    """Calls of our code about one upload; the stand-in for the builder is no code of ours."""
-    exact = re.compile(rf"\b{token}\b")
+    """Calls of our code about one upload, or its layer; the stand-in for the builder is no code of ours."""
+    digest = hashlib.sha256(f"six\n{token}".encode()).hexdigest()
+    exact = re.compile(rf"\b({token}|{digest})\b")
     return lambda call: call.agent != "stand-in" and exact.search(call.text) is not None
 
 
@@ -60,9 +68,20 @@ def whole(pipeline: Pipeline, token: str, version: str) -> str | None:
     return None
 
 
+def kept(pipeline: Pipeline, token: str) -> str | None:
+    """What is wrong with what is kept of an upload's layer, if anything: it lies whole in its place."""
+    (layer,) = pipeline.manifest(key_of(token))["layers"]
+    key = layer["zip"]["key"]
+    head = pipeline.aws.clients.s3.head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
+    record = pipeline.json(key.removesuffix(".zip") + ".json") or {}
+    found = (head["ContentLength"], head.get("ChecksumSHA256"), record.get("code_sha256"))
+    wanted = (layer["zip"]["bytes"], layer["code_sha256"], layer["code_sha256"])
+    return None if found == wanted else f"{token}: {found} is not {wanted}"
+
+
 def calls_of_a_build(pipeline: Pipeline, token: str) -> list[tuple[str, str, int]]:
     """Every call that our code makes for an upload: service, operation, which time it is made."""
-    version = pipeline.upload(key_of(token), TEXT)
+    version = pipeline.upload(key_of(token), text_of(token))
     pipeline.wait([version])
     assert whole(pipeline, token, version) is None
     mine, seen, found = of(token), Counter[tuple[str, str]](), []
@@ -78,16 +97,18 @@ def calls_of_a_build(pipeline: Pipeline, token: str) -> list[tuple[str, str, int
 def test_each_call_of_each_function(pipeline: Pipeline, tried: Any, kind: str) -> None:
     """Whatever happens at whichever call: one version, shared, pointed to, told, answered."""
     calls = calls_of_a_build(pipeline, f"probe{kind}")
-    assert len(calls) > 20
+    assert len(calls) > 30
+    assert ("s3", "CopyObject", 0) in calls
     versions: dict[str, str] = {}
     before = pipeline.proxy.injected
     for position, (service, operation, number) in enumerate(calls):
         token = f"at{position:02}{kind}"
         pipeline.fail(nth(token, (service, operation), number), kind)
-        versions[token] = pipeline.upload(key_of(token), TEXT)
+        versions[token] = pipeline.upload(key_of(token), text_of(token))
     pipeline.wait(versions.values())
     assert pipeline.proxy.injected - before == len(calls), "each fault came to pass"
     wrong = [told for token, version in versions.items() if (told := whole(pipeline, token, version))]
+    wrong += [told for token in versions if (told := kept(pipeline, token))]
     assert not wrong, wrong
     what = {"killed": "function killed after each of its calls"}.get(
         kind, "S3, Lambda, SSM, … fail at each call"
@@ -96,16 +117,20 @@ def test_each_call_of_each_function(pipeline: Pipeline, tried: Any, kind: str) -
 
 
 def test_the_builder_s_calls(pipeline: Pipeline, tried: Any) -> None:
-    """The real builder: reading the file, uploading the zip, leaving the report."""
+    """The real builder: reading the file, leaving zip, record, bill, lock and report.
+
+    What it cannot know to be its own it does not take for that: an upload whose answer is lost takes another
+    attempt, which leaves all anew.
+    """
     pipeline.index.add("friend", good("friend"))
     versions = {}
     for kind in KINDS[:-1]:
-        for folder in ("layers", "builds"):
-            token = f"real{folder}{kind}"
+        for name in ("layer.zip", "layer.json", "sbom.cdx.json", "pylock.toml", "report.json"):
+            token = f"real{name.replace('.', '')}{kind}"
             mine = of(token)
             pipeline.fail(
-                lambda call, mine=mine, folder=folder: (
-                    call.operation == f"PutObject {folder}/" and mine(call)
+                lambda call, mine=mine, name=name: (
+                    call.operation == f"PutObject builds/…/{name}" and mine(call)
                 ),
                 kind,
             )
@@ -114,7 +139,10 @@ def test_the_builder_s_calls(pipeline: Pipeline, tried: Any) -> None:
     pipeline.wait(versions.values())
     assert pipeline.proxy.injected - before <= len(versions)
     wrong = [told for token, version in versions.items() if (told := whole(pipeline, token, version))]
+    wrong += [told for token in versions if (told := kept(pipeline, token))]
     assert not wrong, wrong
+    second = {key.split("/")[1] for key in pipeline.objects("builds/") if key.split("/")[-2] == "2"}
+    assert any("reportjsonlost" in execution for execution in second)
     tried("S3 fails at the builder's calls", len(versions), len(versions))
 
 
