@@ -28,8 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from local.clients import Clients
-from local.environment import child_environment
+from local.environment import child_environment, key_variables
 from local.inputs import EXAMPLES
+from local.keys import Keyring, machine_key
 from local.settings import BUCKET, ROOT
 from local.watch import Upload, Watcher
 
@@ -54,7 +55,8 @@ def served() -> Iterator[Clients]:
             if not line:
                 raise SystemExit("The embedded AWS did not start")
             shown += line
-        clients = Clients(re.findall(r"http://127\.0\.0\.1:\d+", shown)[0])
+        keys = Keyring(machine_key())
+        clients = Clients(re.findall(r"http://127\.0\.0\.1:\d+", shown)[0], keys)
         try:
             yield clients
         finally:
@@ -117,7 +119,7 @@ def sync(clients: Clients, folders: int) -> tuple[float, float, list[dict[str, A
         start = time.perf_counter()
         subprocess.run(
             [aws, "s3", "sync", "--only-show-errors", root, f"s3://{BUCKET}/requirements/"],
-            env=child_environment(clients.s3.meta.endpoint_url),
+            env=child_environment(clients.s3.meta.endpoint_url) | key_variables(machine_key()),
             check=True,
         )
         command = time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from local.intrinsics import TemplateError
+from local.keys import KeyFileError
 from local.settings import PORT, TEMPLATE, PortInUseError
 
 INTERRUPTED = 130
@@ -25,12 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
     except KeyboardInterrupt:
         return 0 if options.command == "up" else INTERRUPTED
-    except (TemplateError, TimeoutError, PortInUseError) as error:
+    except (TemplateError, TimeoutError, PortInUseError, KeyFileError) as error:
         Console(stderr=True).print(str(error), soft_wrap=True, style="red", highlight=False, markup=False)
         return 1
 
 
 def _run(options: argparse.Namespace) -> int:
+    # moto makes sessions of its own: of a developer's account, by a profile that may not even be there.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
     # Imported late: moto takes a second or two, and a wrong option should be told at once.
     from local import demo, inputs, up
 

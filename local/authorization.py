@@ -1,22 +1,23 @@
 """Who may do what on the embedded AWS: each call of a role is held against its policies, and noted.
 
-A function's handler, a job and a state machine sign with an access key that is called like their role. Any
-other key is the account owner's, who may do everything. (On AWS a bucket's policy binds the owner, too.)
+A function's handler, a job and a state machine sign with the key of their role, which the gate before this
+has checked. The account's owner may do everything. (On AWS a bucket's policy binds the
+owner, too.)
 """
 
-import io
 import json
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from moto.iam.models import Role, iam_backends
 from moto.s3.models import s3_backends
 
-from local.calls import Call, Request, UnknownCallError, call_of, signed_by
+from local.calls import Call, UnknownCallError, call_of, request_of
+from local.errors import CallError, answer
+from local.gate import ROLE
 from local.permissions import Permission, UnknownPermissionError, permissions_of, told_of_missing
 from local.policies import PolicyError, Statement, denials_of, is_allowed, statements_of
 from local.settings import ACCOUNT_ID
@@ -43,26 +44,25 @@ class Authorization:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request."""
-        role = self._role(environ)
-        if role is None:
+        name = environ[ROLE]
+        if name is None:
             return self._application(environ, start_response)
-        request = _request(environ)
         try:
-            call = call_of(request)
+            role = _role(name)
+            call = call_of(request_of(environ))
             missing = [wanted for wanted in permissions_of(call) if not self._allows(role, wanted)]
-        except (UnknownCallError, UnknownPermissionError, PolicyError) as error:
+        except (UnknownCallError, UnknownPermissionError, UnknownRoleError, PolicyError) as error:
             # Whoever adds a call to Layerdrop says in local/permissions.py what it takes.
             why = f"what local/permissions.py or local/policies.py does not know: {error}"
-            return self._refuse(role, why, request, start_response)
+            return self._refuse(name, why, environ, start_response)
         if missing:
-            return self._refuse(role, _words(missing[0]), request, start_response)
-        return self._pass_on(role, call, request, environ, start_response)
+            return self._refuse(name, _words(missing[0]), environ, start_response)
+        return self._pass_on(role, call, environ, start_response)
 
     def _pass_on(
         self,
         role: Role,
         call: Call,
-        request: Request,
         environ: "WSGIEnvironment",
         start_response: "StartResponse",
     ) -> Iterable[bytes]:
@@ -80,14 +80,9 @@ class Authorization:
         if status.startswith("404") and not self._allows(role, listing):
             if hasattr(body, "close"):
                 body.close()
-            return self._refuse(role, _words(listing), request, start_response, expected=True)
+            return self._refuse(role.name, _words(listing), environ, start_response, expected=True)
         start_response(status, headers, *rest)
         return body
-
-    def _role(self, environ: "WSGIEnvironment") -> Role | None:
-        key = signed_by({"authorization": environ.get("HTTP_AUTHORIZATION", "")})
-        roles = iam_backends[ACCOUNT_ID]["aws"].roles.values() if key else ()
-        return next((role for role in list(roles) if role.name == key), None)
 
     def _allows(self, role: Role, wanted: Permission) -> bool:
         allowed = is_allowed(wanted, self.statements(role)) and not self._is_denied(wanted)
@@ -123,43 +118,30 @@ class Authorization:
         return found
 
     def _refuse(
-        self, role: Role, why: str, request: Request, start_response: "StartResponse", expected: bool = False
+        self,
+        role: str,
+        why: str,
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+        expected: bool = False,
     ) -> Iterable[bytes]:
         if not expected:
             with self._lock:
-                self.refused.append((role.name, why))
-        message = f"User: {role.arn} is not authorized to perform: {why}"
-        if "/s3/" in request.headers.get("authorization", ""):
-            text = f"<Error><Code>AccessDenied</Code><Message>{escape(message)}</Message></Error>"
-            headers = [("Content-Type", "application/xml")]
-        else:
-            text = json.dumps({"__type": "AccessDeniedException", "message": message})
-            headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
-        body = b"" if request.method == "HEAD" else text.encode()
-        start_response("403 Forbidden", [*headers, ("Content-Length", str(len(body)))])
-        return [body]
+                self.refused.append((role, why))
+        code = "AccessDenied" if "/s3/" in environ.get("HTTP_AUTHORIZATION", "") else "AccessDeniedException"
+        message = f"User: arn:aws:iam::{ACCOUNT_ID}:role/{role} is not authorized to perform: {why}"
+        return answer(CallError(HTTPStatus.FORBIDDEN, code, message), environ, start_response)
 
 
-def _request(environ: "WSGIEnvironment") -> Request:
-    """Return a request, whose body can still be read by others."""
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    # A large body is an object's, which says nothing of the call.
-    body = b""
-    if 0 < length <= 1 << 20:
-        body = environ["wsgi.input"].read(length)
-        environ["wsgi.input"] = io.BytesIO(body)
-    headers = {
-        name.removeprefix("HTTP_").replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    return Request(
-        method=environ["REQUEST_METHOD"],
-        path=environ.get("PATH_INFO", "").encode("latin-1").decode(),  # WSGI's way to pass UTF-8
-        query=dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
-        headers=headers,
-        body=body,
-    )
+class UnknownRoleError(Exception):
+    """There is no such role: it was deleted, or never made."""
+
+
+def _role(name: str) -> Role:
+    for role in list(iam_backends[ACCOUNT_ID]["aws"].roles.values()):
+        if role.name == name:
+            return role
+    raise UnknownRoleError(f"the role {name}")
 
 
 def _words(wanted: Permission) -> str:

@@ -1,15 +1,19 @@
 """What a request to AWS asks for, read as botocore's own models of AWS's APIs describe it."""
 
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 SIGNATURE: Final = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/[^/]+/(?P<service>[^/]+)/aws4_request")
 NAMES: Final = {"states": "stepfunctions", "monitoring": "cloudwatch"}
@@ -53,17 +57,36 @@ class Call:
     parameters: Mapping[str, Any]
 
 
-def signed_by(headers: Mapping[str, str]) -> str | None:
-    """Return the id of the access key that a request is signed with."""
-    found = SIGNATURE.search(headers.get("authorization", ""))
-    return found["key"] if found else None
+def request_of(environ: "WSGIEnvironment") -> Request:
+    """Return a request, whose body can still be read by others."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    # A large body is an object's, which says nothing of the call.
+    body = b""
+    if 0 < length <= 1 << 20:
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    headers["content-type"] = environ.get("CONTENT_TYPE", "")
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("PATH_INFO", "")
+        .encode("latin-1")
+        .decode(errors="replace"),  # WSGI's way to pass UTF-8
+        query=dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
+        headers=headers,
+        body=body,
+    )
 
 
 def call_of(request: Request) -> Call:
     """Return what a signed request calls.
 
     Raises:
-        UnknownCallError: It is not signed, or nothing known.
+        UnknownCallError: It is not signed, or nothing known, or names calls in two ways.
     """
     signature = SIGNATURE.search(request.headers.get("authorization", ""))
     if signature is None:
@@ -73,7 +96,14 @@ def call_of(request: Request) -> Call:
     if model.protocol == "query":
         given = dict(parse_qsl(request.body.decode())) | dict(request.query)
         return Call(service, given.pop("Action", ""), given)
-    if target := request.headers.get("x-amz-target"):
+    # moto believes a header, a query and a form before the address, whatever the service.
+    target = request.headers.get("x-amz-target")
+    form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    if (target and "targetPrefix" not in model.metadata) or "Action" in request.query or form:
+        raise UnknownCallError(
+            f"{service} {request.method} {request.path}, with another call named beside it"
+        )
+    if target:
         return Call(service, target.rpartition(".")[2], _document(request))
     matches = (match for name in model.operation_names if (match := _matched(model, name, request)))
     # The one that asks for the most: GetObject's address is that of GetObjectTagging without its query.

@@ -8,7 +8,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from local.environment import ACCESS_KEY, SECRET_KEY, access_key_of
+from local.keys import Key, Keyring
 from local.settings import REGION
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 
-def isolated_session(access_key: str = ACCESS_KEY) -> boto3.Session:
+def isolated_session(key: Key | None = None) -> boto3.Session:
     """Return a session in which neither the developer's profile nor ``~/.aws`` has a say."""
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     core.set_config_variable("config_file", os.devnull)
     core.set_config_variable("credentials_file", os.devnull)
-    core.set_credentials(access_key, SECRET_KEY)
+    if key:
+        core.set_credentials(key.id, key.secret)
     return boto3.Session(botocore_session=core, region_name=REGION)
 
 
@@ -33,12 +34,14 @@ class Clients:
 
     Args:
         endpoint: The embedded AWS.
-        access_key: Who calls: the owner of the account, or a role by its name.
+        keys: Those that it knows.
+        key: Who calls; default: the owner of the account.
     """
 
-    def __init__(self, endpoint: str, access_key: str = ACCESS_KEY) -> None:
-        self._session = isolated_session(access_key)
+    def __init__(self, endpoint: str, keys: Keyring, key: Key | None = None) -> None:
+        self._session = isolated_session(key or keys.owner)
         self._endpoint = endpoint
+        self._keys = keys
         self._made: dict[str, Any] = {}
         self._of_roles: dict[str, Clients] = {}
         self._lock = threading.Lock()
@@ -47,7 +50,7 @@ class Clients:
         """Return clients that call in a role's name, as a service does on its behalf."""
         with self._lock:
             if arn not in self._of_roles:
-                self._of_roles[arn] = Clients(self._endpoint, access_key_of(arn))
+                self._of_roles[arn] = Clients(self._endpoint, self._keys, self._keys.of_role(arn))
             return self._of_roles[arn]
 
     def get(self, service: str) -> Any:

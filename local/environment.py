@@ -8,16 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from local.keys import Key
 from local.settings import REGION
-
-ACCESS_KEY: Final = "local"
-SECRET_KEY: Final = "local"  # noqa: S105 (moto accepts anything; a real key must not come near it)
-
-
-def access_key_of(role: str) -> str:
-    """Return the access key that a role's calls are signed with, by its ARN: here it is the role's name."""
-    return role.rpartition("/")[2]
-
 
 FROM_THE_MACHINE: Final = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME",
@@ -28,12 +20,15 @@ FROM_THE_MACHINE: Final = (
 FOR_THE_BUILDER: Final = ("LAYER_BUILDER_CACHE", "LAYER_BUILDER_INDEX_URL", "PYENV_ROOT")
 
 
+def key_variables(key: Key) -> dict[str, str]:
+    """Return what has any AWS SDK or the aws command sign with a key."""
+    return {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret}
+
+
 def aws_variables(endpoint: str) -> dict[str, str]:
     """Return what points any AWS SDK or the aws command at ``endpoint``, and away from everything else."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         # Not even a setting out of ~/.aws (an endpoint, a retry mode) may change what happens here.
@@ -46,7 +41,7 @@ def aws_variables(endpoint: str) -> dict[str, str]:
 def child_environment(
     endpoint: str, also: Sequence[str] = (), machine: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Return the environment of a handler or a builder.
+    """Return the environment of a handler or a builder, to which the key of its role is added.
 
     Args:
         endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
@@ -54,6 +49,11 @@ def child_environment(
         machine: The environment to take them from.
     """
     passed = {name: machine[name] for name in (*FROM_THE_MACHINE, *also) if name in machine}
+    return passed | past_proxies(machine) | aws_variables(endpoint)
+
+
+def past_proxies(machine: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what leads to the loopback past any proxy, and elsewhere as the machine says."""
     own = machine.get("no_proxy") or machine.get("NO_PROXY")
     without_proxy = ",".join(filter(None, [own, "127.0.0.1", "localhost"]))
-    return passed | {"NO_PROXY": without_proxy, "no_proxy": without_proxy} | aws_variables(endpoint)
+    return {"NO_PROXY": without_proxy, "no_proxy": without_proxy}

@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from local.environment import access_key_of
+from local.environment import key_variables
+from local.keys import KeyOf
 
 BOOTSTRAP: Final = Path(__file__).with_name("lambda_bootstrap.py")
 INIT_SECONDS: Final = 10.0
@@ -186,11 +187,18 @@ class ShutDownError(Exception):
 
 
 class Workers:
-    """All workers of all functions."""
+    """All workers of all functions.
 
-    def __init__(self, environment: dict[str, str], write_log: WriteLog) -> None:
+    Args:
+        environment: What all of them get.
+        write_log: Takes what they print.
+        key_of: Returns what a function's role signs with.
+    """
+
+    def __init__(self, environment: dict[str, str], write_log: WriteLog, key_of: KeyOf) -> None:
         self._environment = environment
         self._write_log = write_log
+        self._key_of = key_of
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
 
@@ -221,7 +229,8 @@ class Workers:
             if pool is None or pool.function != function:
                 if pool:
                     pool.close()
-                pool = self._pools[function.arn] = _Pool(function, self._environment, self._write_log)
+                environment = self._environment | key_variables(self._key_of(function.role))
+                pool = self._pools[function.arn] = _Pool(function, environment, self._write_log)
             return pool
 
 
@@ -300,7 +309,6 @@ def variables_of(function: Function, stream: str) -> dict[str, str]:
     """
     return dict(function.environment) | {
         "_HANDLER": function.handler,
-        "AWS_ACCESS_KEY_ID": access_key_of(function.role),
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,

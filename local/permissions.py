@@ -115,6 +115,11 @@ def _on_layer(action: str) -> Callable[[Given], Permissions]:
     return permissions
 
 
+def _read_layer(given: Given) -> Permissions:
+    # https://docs.aws.amazon.com/lambda/latest/api/API_GetLayerVersionByArn.html
+    yield Permission("lambda:GetLayerVersion", str(given["Arn"]))
+
+
 def _publish_layer(given: Given) -> Permissions:
     yield Permission("lambda:PublishLayerVersion", _layer(given))
     # Lambda fetches the zip in the name of whoever publishes it.
@@ -173,6 +178,7 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("lambda", "AddLayerVersionPermission"): _on_layer("lambda:AddLayerVersionPermission"),
     ("lambda", "DeleteLayerVersion"): _on_layer("lambda:DeleteLayerVersion"),
     ("lambda", "GetLayerVersion"): _on_layer("lambda:GetLayerVersion"),
+    ("lambda", "GetLayerVersionByArn"): _read_layer,
     ("lambda", "GetLayerVersionPolicy"): _on_layer("lambda:GetLayerVersionPolicy"),
     ("lambda", "Invoke"): _invoke,
     ("lambda", "ListLayerVersions"): _on_layer("lambda:ListLayerVersions"),

@@ -13,10 +13,13 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
+from moto.awslambda.exceptions import UnknownLayerException
 from moto.awslambda.models import lambda_backends
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
@@ -33,22 +36,30 @@ from local.batch_jobs import Slots
 from local.clients import Clients
 from local.deploy import Deployment, deploy
 from local.environment import FOR_THE_BUILDER, child_environment
+from local.errors import CallError, answer
 from local.gaps import Replacements
 from local.gaps.awslambda import LambdaService
 from local.gaps.batch import BatchService
 from local.gaps.events import EventsService
 from local.gaps.s3 import S3Service
 from local.gaps.stepfunctions import StepFunctionsService
+from local.gate import ROLE, Gate
+from local.keys import Key, Keyring
 from local.lambda_async import AsyncInvocations
 from local.lambda_runtime import ShutDownError, Workers
 from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE, PortInUseError
+from local.signatures import presigned
 from local.translate import translate
+from local.unknown_calls import KnownCalls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 HOST: Final = "127.0.0.1"
 LAYERS_PATH: Final = "/_layers"
+LAYER_SECONDS: Final = 600
+"""How long the address of a layer's zip file is good, as AWS's is:
+https://docs.aws.amazon.com/lambda/latest/api/API_LayerVersionContentOutput.html"""
 ARTIFACTS: Final = "layerdrop-local-artifacts"
 """The bucket that holds packaged code, as ``sam deploy`` makes one."""
 STOP_SECONDS: Final = 10.0
@@ -59,6 +70,7 @@ class EmbeddedAws:
 
     Attributes:
         endpoint: ``http://127.0.0.1:PORT``.
+        keys: What its requests are signed with; nothing else is answered.
         clients: boto3 clients of it.
         authorization: What roles did, and what they were refused.
 
@@ -67,6 +79,7 @@ class EmbeddedAws:
         images: Entry points of images by their names, beside the builder's own.
         cores: How many jobs, and workers of a function, run at once; default: what this machine has.
         reached_at: Where handlers and builders find it, when something listens between.
+        key: Its owner's; default: one that ends with it.
     """
 
     _one_at_a_time = threading.Lock()
@@ -77,6 +90,7 @@ class EmbeddedAws:
         images: Mapping[str, Sequence[str]] | None = None,
         cores: int | None = None,
         reached_at: str | None = None,
+        key: Key | None = None,
     ) -> None:
         builder = Path(sys.executable).with_name("layer-builder")
         self._port = port
@@ -85,7 +99,9 @@ class EmbeddedAws:
         self._reached_at = reached_at
         self._undo = ExitStack()
         self.endpoint = ""
-        self.authorization = Authorization(_MOTO)
+        self.keys = Keyring(key)
+        self.authorization = Authorization(KnownCalls(_MOTO))
+        self._gate = Gate(self._answer, self.keys)
 
     def __enter__(self) -> Self:
         self.start()
@@ -110,18 +126,21 @@ class EmbeddedAws:
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         with ExitStack() as undo:
             undo.callback(self._one_at_a_time.release)
-            server = _Server(self._port, self._answer)
+            server = _Server(self._port, self._gate)
             self.endpoint = f"http://{HOST}:{server.port}"
             reached_at = self._reached_at or self.endpoint
+            names = (f"{HOST}:{server.port}", f"localhost:{server.port}", urlsplit(reached_at).netloc)
+            self._gate.hosts = frozenset(names)
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="layerdrop-local-")))
             replacements = Replacements()
-            self.clients = Clients(self.endpoint)
-            self._workers = Workers(child_environment(reached_at), self._write_log)
+            self.clients = Clients(self.endpoint, self.keys)
+            key_of = self.keys.of_role
+            self._workers = Workers(child_environment(reached_at), self._write_log, key_of)
             asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
             self._lambda = LambdaService(folder, self._workers, asynchronous, max(2, self._cores))
             objects = S3Service(self._lambda.send)
             environment = child_environment(reached_at, FOR_THE_BUILDER)
-            batch = BatchService(self._images, environment, Slots(self._cores))
+            batch = BatchService(self._images, environment, Slots(self._cores), key_of)
             step_functions = StepFunctionsService(self.clients)
 
             # Stopping goes through this list upwards: what starts work ends first, what remembers it last.
@@ -135,10 +154,8 @@ class EmbeddedAws:
             undo.callback(batch.stop, STOP_SECONDS)
             undo.callback(step_functions.stop)
 
-            # moto looks through its own folders and hundreds of patterns for the service of each request.
-            find = cache(DomainDispatcherApplication.get_backend_for_host)
-            replacements.put(DomainDispatcherApplication, "get_backend_for_host", find)
-            self._lambda.install(replacements, self.endpoint + LAYERS_PATH)
+            replacements.put(DomainDispatcherApplication, "get_backend_for_host", _finding_services())
+            self._lambda.install(replacements, self._layer_address)
             objects.install(replacements)
             batch.install(replacements)
             step_functions.install(replacements)
@@ -187,13 +204,22 @@ class EmbeddedAws:
 
     def _answer(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{LAYERS_PATH}/"):
-            name, version = path.removeprefix(f"{LAYERS_PATH}/").split("/")
-            content = self._lambda.layer_content(name, version)
+        # The address is presigned by the owner, as Lambda hands it out; a role's own signature is not enough.
+        if path.startswith(f"{LAYERS_PATH}/") and environ[ROLE] is None:
+            name, _, version = path.removeprefix(f"{LAYERS_PATH}/").partition("/")
+            try:
+                content = self._lambda.layer_content(name, version)
+            except (UnknownLayerException, ValueError):
+                missing = CallError(HTTPStatus.NOT_FOUND, "NoSuchKey", f"There is no layer at {path}.")
+                return answer(missing, environ, start_response)
             headers = [("Content-Type", "application/zip"), ("Content-Length", str(len(content)))]
             start_response("200 OK", headers)
             return [content]
         return self.authorization(environ, start_response)
+
+    def _layer_address(self, name: str, version: int) -> str:
+        url = f"{self.endpoint}{LAYERS_PATH}/{name}/{version}"
+        return presigned(url, self.keys.owner, LAYER_SECONDS)
 
     def _upload(self, name: str, content: bytes) -> str:
         key = f"{hashlib.sha256(content).hexdigest()}/{name}"
@@ -221,6 +247,20 @@ class EmbeddedAws:
         url = self.clients.get("sqs").get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
         texts = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
         sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=texts)
+
+
+def _finding_services() -> Any:
+    # moto looks through its own folders and hundreds of patterns for the service of each request; and fails
+    # over one that it does not have.
+    look = cache(DomainDispatcherApplication.get_backend_for_host)
+
+    def find(dispatcher: DomainDispatcherApplication, host: str | None) -> Any:
+        service = look(dispatcher, host)
+        if host and not service:
+            raise NotImplementedError(host)
+        return service
+
+    return find
 
 
 _MOTO: Final = DomainDispatcherApplication(create_backend_app)

@@ -1,9 +1,10 @@
 """``make up``: the embedded AWS served until Ctrl-C, with what to type against it."""
 
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from local.clients import Clients
-from local.environment import ACCESS_KEY, SECRET_KEY
-from local.inputs import example_inputs
+from local.environment import key_variables, past_proxies
+from local.inputs import EXAMPLES, example_inputs
+from local.keys import Key, machine_key
 from local.progress import label
 from local.server import EmbeddedAws
 from local.settings import BUCKET, REGION, TEMPLATE
@@ -33,40 +35,59 @@ def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
 
     Raises:
         PortInUseError: Someone else listens there.
+        KeyFileError: The key of this machine cannot be kept.
     """
-    with EmbeddedAws(port) as aws:
+    with EmbeddedAws(port, key=machine_key()) as aws:
         with console.status("Deploying the stack on an embedded AWS …"):
             stack = aws.deploy(template)
         aws.warm_in_background()
-        for line in instructions(aws.endpoint):
+        for line in instructions(aws.endpoint, aws.keys.owner):
             console.print(line, soft_wrap=True)
         for answer in answers(aws.clients, stack.outputs["StateMachine"]):
             console.print(answer, soft_wrap=True)
 
 
-def instructions(endpoint: str) -> Iterator[Text]:
-    """Return the lines to show at the start.
+PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
-    Each command names the endpoint and brings its own credentials: in any shell, it reaches nothing else.
+
+def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.environ) -> Iterator[Text]:
+    """Return the lines to show at the start: what to paste into a shell once, and commands for it.
+
+    In that shell they reach nothing else, whatever it had set before.
+
+    Args:
+        endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
+        key: Its owner's.
+        machine: The environment, for its proxies.
     """
     example = example_inputs()[0]
     manifest = Upload(BUCKET, example.key, "").manifest_key
-    aws = f"{_shown(Path(sys.executable).with_name('aws'))} --endpoint-url {endpoint}"
-    credentials = (
-        f"AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AWS_DEFAULT_REGION={REGION}"
-    )
-    if "HTTP_PROXY" in os.environ or "http_proxy" in os.environ:
-        credentials += " NO_PROXY=127.0.0.1"
+    aws = _shown(Path(sys.executable).with_name("aws"))
     yield Text("Layerdrop on an embedded AWS, until Ctrl-C", style="bold")
     yield Text.assemble(("  endpoint  ", "dim"), endpoint)
     yield Text.assemble(("  bucket    ", "dim"), BUCKET)
+    yield Text(
+        "\nOnce, in the shell that talks to it (whoever has this key may run code as you):", style="bold"
+    )
+    # Version 2 of the aws command goes by AWS_REGION first, version 1 knows AWS_DEFAULT_REGION only.
+    region = {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}
+    for variables in (
+        {"AWS_ENDPOINT_URL": endpoint},
+        *({name: value} for name, value in key_variables(key).items()),
+        region,
+        past_proxies(machine) if any(machine.get(name) for name in PROXIES) else {},
+    ):
+        if variables:
+            given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+            yield Text(f"export {given}", style="cyan")
+    yield Text("unset AWS_PROFILE AWS_SESSION_TOKEN", style="cyan")
     for what, command in (
-        ("Build a layer", f"s3 cp {_shown(example.file)} s3://{BUCKET}/{example.key}"),
-        ("Read the answer", f"s3 cp s3://{BUCKET}/{manifest} -"),
-        ("Upload a folder of them", f"s3 sync YOUR-FOLDER s3://{BUCKET}/requirements/"),
+        ("Build two layers", f"s3 sync {_shown(EXAMPLES)} s3://{BUCKET}"),
+        ("Read an answer", f"s3 cp s3://{BUCKET}/{manifest} -"),
+        ("Upload a folder of your own", f"s3 sync YOUR-FOLDER s3://{BUCKET}/requirements/"),
     ):
         yield Text(f"\n{what}:", style="bold")
-        yield Text(f"{credentials} {aws} {command}", style="cyan")
+        yield Text(f"{aws} {command}", style="cyan")
     yield Text("\nAnswers:", style="bold")
 
 

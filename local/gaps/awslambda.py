@@ -3,20 +3,27 @@
 # ruff: noqa: SLF001 (replacing moto's insides is what this module is for)
 import io
 import json
+import re
 import shutil
 import tempfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from moto.awslambda import models
-from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError
+from moto.awslambda.exceptions import (
+    InvalidParameterValueException,
+    LambdaClientError,
+    UnknownLayerException,
+)
 from moto.awslambda.models import LambdaFunction, LayerStorage, LayerVersion, lambda_backends
 from moto.awslambda.policy import Policy
+from moto.awslambda.responses import LambdaResponse
 from moto.s3.models import s3_backends
 
+from local.calls import model_of
 from local.gaps import Replacements
 from local.lambda_async import AsyncInvocations, FailureHandling
 from local.lambda_runtime import Function, ShutDownError, Workers
@@ -26,6 +33,14 @@ KNOWN_RUNTIMES: Final = frozenset(f"python3.{minor}" for minor in range(8, 15))
 """The Python runtimes that may be named by a layer, current and deprecated ones."""
 LAYER_LIMIT: Final = 262_144_000
 """Bytes of a layer, unzipped."""
+LAYER_VERSION: Final = re.compile(
+    r"arn:aws:lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):layer:(?P<name>[\w-]+):(?P<version>\d+)",
+    re.ASCII,
+)
+
+
+LayerAddress = Callable[[str, int], str]
+"""Returns where a layer's zip file is fetched from, by its name and version."""
 
 
 class LambdaService:
@@ -67,12 +82,12 @@ class LambdaService:
         """Return the zip file of a layer version, as Lambda serves it."""
         return lambda_backends[ACCOUNT_ID][REGION].get_layer_version(name, version).code_bytes
 
-    def install(self, replacements: Replacements, layer_url: str) -> None:
+    def install(self, replacements: Replacements, layer_address: LayerAddress) -> None:
         """Replace what moto does about functions and layers.
 
         Args:
             replacements: Keeps what was there.
-            layer_url: Where ``layer_content`` is served; ``/NAME/VERSION`` is added.
+            layer_address: Returns where ``layer_content`` is served.
         """
         put = replacements.put
         put(LambdaFunction, "__init__", _keeping_configuration(LambdaFunction.__init__))
@@ -83,7 +98,9 @@ class LambdaService:
         # moto takes the newest version of a zip, whichever was asked for.
         put(models, "_validate_s3_bucket_and_key", _that_version(models._validate_s3_bucket_and_key))
         put(LayerStorage, "put_layer_version", _checked(LayerStorage.put_layer_version))
-        put(LayerVersion, "get_layer_version", _with_location(LayerVersion.get_layer_version, layer_url))
+        put(LayerVersion, "get_layer_version", _with_location(LayerVersion.get_layer_version, layer_address))
+        # moto knows no GetLayerVersionByArn.
+        replacements.add(LambdaResponse, "get_layer_version_by_arn", _get_layer_version_by_arn)
         put(Policy, "add_statement", _once(Policy.add_statement))
 
     def _invoke(
@@ -219,14 +236,51 @@ def check_layer(content: bytes, runtimes: Sequence[str]) -> None:
         raise InvalidParameterValueException(f"Unzipped size must be smaller than {LAYER_LIMIT} bytes")
 
 
-def _with_location(original: Any, layer_url: str) -> Any:
+def _with_location(original: Any, layer_address: LayerAddress) -> Any:
     # moto gives no address to fetch a layer's zip file from.
     def get_layer_version(version: LayerVersion) -> dict[str, Any]:
         described: dict[str, Any] = original(version)
-        described["Content"]["Location"] = f"{layer_url}/{version.name}/{version.version}"
+        described["Content"]["Location"] = layer_address(str(version.name), int(str(version.version)))
         return described
 
     return get_layer_version
+
+
+class LayerRefusedError(LambdaClientError):
+    """GetLayerVersionByArn of what is no version's ARN, of none that is there, or of somebody else's."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = status
+
+
+def _get_layer_version_by_arn(response: LambdaResponse) -> str:
+    # https://docs.aws.amazon.com/lambda/latest/api/API_GetLayerVersionByArn.html
+    arn = response._get_param("Arn") or ""
+    form = model_of("lambda").shape_for("LayerVersionArn").metadata["pattern"]
+    found = LAYER_VERSION.fullmatch(arn)
+    if not re.fullmatch(form, arn) or found is None:
+        raise LayerRefusedError(
+            400,
+            "ValidationException",
+            f"1 validation error detected: Value '{arn}' at 'arn' failed to satisfy constraint: "
+            f"Member must satisfy regular expression pattern: {form}",
+        )
+    if (found["region"], found["account"]) != (REGION, ACCOUNT_ID):
+        raise LayerRefusedError(
+            403,
+            "AccessDeniedException",
+            f"No policy of another account or region allows lambda:GetLayerVersion on {arn}: "
+            f"the embedded AWS has {ACCOUNT_ID} in {REGION} alone.",
+        )
+    try:
+        return json.dumps(
+            response.backend.get_layer_version(found["name"], found["version"]).get_layer_version()
+        )
+    except UnknownLayerException as error:
+        raise LayerRefusedError(
+            404, "ResourceNotFoundException", f"The layer version {arn} does not exist."
+        ) from error
 
 
 class StatementExistsError(LambdaClientError):

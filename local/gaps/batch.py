@@ -19,8 +19,9 @@ from moto.batch.utils import JobStatus
 from moto.events.models import events_backends
 
 from local.batch_jobs import ExitRule, Outcome, Slots, Stop, run_attempt, tries_again
-from local.environment import access_key_of
+from local.environment import key_variables
 from local.gaps import Replacements
+from local.keys import KeyOf
 from local.settings import ACCOUNT_ID, REGION
 
 logger = logging.getLogger(__name__)
@@ -40,14 +41,20 @@ class BatchService:
         images: Entry points on this machine that stand in for those of images, by patterns of image names.
         environment: What a job gets beside its own variables.
         slots: Room for jobs.
+        key_of: What a job's role signs with.
     """
 
     def __init__(
-        self, images: Mapping[str, Sequence[str]], environment: Mapping[str, str], slots: Slots
+        self,
+        images: Mapping[str, Sequence[str]],
+        environment: Mapping[str, str],
+        slots: Slots,
+        key_of: KeyOf,
     ) -> None:
         self._images = images
         self.environment = environment
         self.slots = slots
+        self.key_of = key_of
 
     def entry_point(self, image: str) -> Sequence[str] | None:
         """Return what to run for an image, or None when there is no such image."""
@@ -226,7 +233,7 @@ class LocalJob(Job):
         variables = {e["name"]: e["value"] for e in self._get_container_property("environment", [])}
         role = self._get_container_property("jobRoleArn", "")
         own = {
-            **({"AWS_ACCESS_KEY_ID": access_key_of(role)} if role else {}),
+            **(key_variables(service.key_of(role)) if role else {}),
             "AWS_BATCH_JOB_ID": self.job_id,
             "AWS_BATCH_JOB_ATTEMPT": str(number),
             "AWS_BATCH_JQ_NAME": self.job_queue.name,

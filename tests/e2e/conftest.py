@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 
 from local.clients import Clients
+from local.keys import Key, Keyring
 from local.settings import ROOT
 
 Result = TypeVar("Result")
@@ -24,6 +25,8 @@ SHELL = {name: value for name, value in os.environ.items() if not name.startswit
     "AWS_SECRET_ACCESS_KEY": "real",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
     "AWS_REGION": "eu-west-1",
+    "AWS_PROFILE": "nobody-has-this",
+    "AWS_SESSION_TOKEN": "real",
 }
 
 
@@ -47,7 +50,9 @@ class Served:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         eventually(lambda: "Answers:" in self.lines or self.process.poll() is not None)
-        self.clients = Clients(self.endpoint)
+        variables = self.variables()
+        key = Key(variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"])
+        self.clients = Clients(self.endpoint, Keyring(key))
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -63,17 +68,33 @@ class Served:
         [found] = [line for line in self.lines if part in line]
         return found
 
+    @property
+    def exports(self) -> str:
+        """What is told to paste first."""
+        return exports(self.lines)
+
+    def variables(self) -> dict[str, str]:
+        """What a shell has once that is pasted."""
+        told = subprocess.run(
+            ["bash", "-c", f"{self.exports}\nenv -0"], env=SHELL, capture_output=True, text=True, check=True
+        )
+        pairs = (entry.partition("=") for entry in told.stdout.rstrip("\0").split("\0"))
+        return {name: value for name, _, value in pairs}
+
+    def paste(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a line in a shell that has it."""
+        return paste(f"{self.exports}\n{command}")
+
     def aws(self, *arguments: str) -> str:
         """Run the real aws command against it."""
-        environment = SHELL | {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        done = subprocess.run([AWS, *arguments], env=environment, capture_output=True, text=True, check=False)
+        done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def run(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """Run it with some variables changed, and whatever comes of it."""
+        environment = self.variables() | changed
+        return subprocess.run([AWS, *arguments], env=environment, capture_output=True, text=True, check=False)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.clients.close()
@@ -81,6 +102,11 @@ class Served:
         status = self.process.wait(30)
         self._reader.join()
         return status
+
+
+def exports(lines: list[str]) -> str:
+    """The lines that `make up` tells to paste into a shell."""
+    return "\n".join(line for line in lines if line.startswith(("export ", "unset ")))
 
 
 @pytest.fixture(scope="session")

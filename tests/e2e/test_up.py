@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 import uuid
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from botocore.exceptions import ClientError
 from local.settings import BUCKET, ROOT
 from tests.integration.layers import import_from
 
-from .conftest import SHELL, Served, eventually, paste
+from .conftest import SHELL, Served, eventually, exports, paste
 
 
 def manifest(served: Served, key: str) -> dict:
@@ -32,11 +33,11 @@ def manifest(served: Served, key: str) -> dict:
 
 
 def test_the_printed_commands_work_as_pasted(served: Served) -> None:
-    uploaded = paste(served.command("s3 cp examples/"))
+    uploaded = served.paste(served.command("s3 sync examples "))
     assert uploaded.returncode == 0, uploaded.stderr
     read = served.command("manifest.json -")
     answer = eventually(
-        lambda: (done := paste(read)).returncode == 0 and "BUILDING" not in done.stdout and done
+        lambda: (done := served.paste(read)).returncode == 0 and "BUILDING" not in done.stdout and done
     )
     assert json.loads(answer.stdout)["status"] == "SUCCEEDED"
     arn = json.loads(answer.stdout)["layers"][0]["layer_version_arn"]
@@ -82,6 +83,50 @@ def test_a_layer_fetched_by_its_version_is_imported(served: Served, tmp_path: Pa
         content = response.read()
     files = import_from(content, "python3.12", ["cryptography.hazmat.bindings._rust"], tmp_path / "opt")
     assert "x86_64-linux-gnu.so" in files["cryptography.hazmat.bindings._rust"] or ".abi3.so" in str(files)
+
+
+def test_a_layer_is_told_by_its_arn(served: Served, tmp_path: Path) -> None:
+    name = f"by-arn-{uuid.uuid4().hex[:8]}"
+    with zipfile.ZipFile(tmp_path / "layer.zip", "w") as layer:
+        layer.writestr("python/there.py", "")
+    zipped = f"fileb://{tmp_path / 'layer.zip'}"
+    published = json.loads(
+        served.aws("lambda", "publish-layer-version", "--layer-name", name, "--zip-file", zipped)
+    )
+    arn = published["LayerVersionArn"]
+    told = json.loads(served.aws("lambda", "get-layer-version-by-arn", "--arn", arn))
+    assert told["LayerVersionArn"] == arn
+    assert told["Content"]["CodeSha256"] == published["Content"]["CodeSha256"]
+    missing = served.run("lambda", "get-layer-version-by-arn", "--arn", arn.removesuffix("1") + "2")
+    assert missing.stderr.strip() == (
+        "An error occurred (ResourceNotFoundException) when calling the GetLayerVersionByArn operation: "
+        f"The layer version {arn.removesuffix('1')}2 does not exist."
+    )
+
+
+def test_an_unknown_call_is_named_in_one_line(served: Served) -> None:
+    for command, named in (
+        ("lambda get-account-settings", "lambda:GetAccountSettings"),
+        ("ec2 describe-capacity-blocks", "ec2:DescribeCapacityBlocks"),
+    ):
+        done = served.run(*command.split())
+        assert done.returncode != 0
+        operation = named.partition(":")[2]
+        assert done.stderr.strip() == (
+            f"An error occurred (NotImplemented) when calling the {operation} operation: "
+            f"The embedded AWS does not know the call {named}."
+        )
+
+
+def test_a_wrong_key_is_one_clear_line(served: Served) -> None:
+    for changed, code in (
+        ({"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}, "InvalidAccessKeyId"),
+        ({"AWS_SECRET_ACCESS_KEY": "guessed"}, "SignatureDoesNotMatch"),
+    ):
+        done = served.run("s3", "ls", **changed)
+        [line] = done.stderr.strip().splitlines()
+        assert line.startswith(f"An error occurred ({code}) when calling the ListBuckets operation: ")
+        assert line.endswith("export the lines that `make up` printed, in this shell.")
 
 
 def test_a_mistake_is_told_where_it_is_served(served: Served, tmp_path: Path) -> None:
@@ -142,8 +187,8 @@ def test_nothing_is_left_when_it_is_stopped_in_the_middle_of_work(tmp_path: Path
             lines.append(line.rstrip())
             if line.startswith("Answers:"):
                 break
-        [upload] = [line for line in lines if "s3 cp examples/" in line]
-        assert paste(upload).returncode == 0
+        [upload] = [line for line in lines if "s3 sync examples " in line]
+        assert paste(f"{exports(lines)}\n{upload}").returncode == 0
         family = eventually(lambda: (found := children(process.pid)) and len(found) > 2 and found)
         process.send_signal(signal.SIGTERM)
         process.stdout.read()

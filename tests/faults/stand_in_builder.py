@@ -9,6 +9,7 @@ Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
 
 import base64
 import hashlib
+import hmac
 import http.client
 import io
 import json
@@ -19,11 +20,24 @@ import time
 import zipfile
 from urllib.parse import quote, urlsplit
 
-# Nobody here looks at the signature, only at who signed.
-SIGNED = (
-    f"AWS4-HMAC-SHA256 Credential={os.environ['AWS_ACCESS_KEY_ID']}/20260101/us-east-1/s3/aws4_request, "
-    "SignedHeaders=host, Signature=0"
-)
+
+def signed(method: str, path: str, query: str, host: str, more: dict[str, str]) -> dict[str, str]:
+    """Signature Version 4, of a request whose body is not signed; gives all of its headers."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    scope = f"{now[:8]}/us-east-1/s3/aws4_request"
+    headers = {"host": host, "x-amz-content-sha256": "UNSIGNED-PAYLOAD", "x-amz-date": now}
+    headers = dict(sorted((headers | {name.lower(): value for name, value in more.items()}).items()))
+    lines = [f"{name}:{value}" for name, value in headers.items()]
+    names = ";".join(headers)
+    request = "\n".join([method, path, query, *lines, "", names, "UNSIGNED-PAYLOAD"])
+    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{os.environ['AWS_SECRET_ACCESS_KEY']}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    credential = f"{os.environ['AWS_ACCESS_KEY_ID']}/{scope}"
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    given = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+    return {**headers, "Authorization": given}
 
 
 def option(name: str, default: str = "") -> str:
@@ -37,10 +51,12 @@ def option(name: str, default: str = "") -> str:
 
 
 def s3(method: str, url: str, body: bytes | None = None, more: dict[str, str] | None = None) -> bytes:
-    connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc, timeout=60)
+    host = urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc
+    connection = http.client.HTTPConnection(host, timeout=60)
     path, _, query = url.removeprefix("s3://").partition("?")
-    headers = {"User-Agent": "stand-in", "Authorization": SIGNED, **(more or {})}
-    connection.request(method, f"/{quote(path)}" + (f"?{query}" if query else ""), body, headers)
+    path = f"/{quote(path)}"
+    headers = {"User-Agent": "stand-in", **signed(method, path, query, host, more or {})}
+    connection.request(method, path + (f"?{query}" if query else ""), body, headers)
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from moto.stepfunctions.parser.api import ExecutionStatus
 
-from local.environment import aws_variables
+from local.environment import aws_variables, key_variables
 from local.settings import BUCKET
 
 from .harness import Pipeline
@@ -214,6 +214,7 @@ def redrive(pipeline: Pipeline, queue: str) -> None:
         ["bash", "-c", 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }\n' + script],
         env={
             **aws_variables(pipeline.aws.endpoint),
+            **key_variables(pipeline.aws.keys.owner),
             "PATH": f"{ROOT / '.venv/bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": "/nonexistent",
             "QUEUE": pipeline.outputs[queue],

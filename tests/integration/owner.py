@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.environment import aws_variables
+from local.environment import aws_variables, key_variables
 from local.server import EmbeddedAws
 from local.settings import ROOT
 
@@ -50,6 +50,7 @@ class Owner:
         return (
             own
             | aws_variables(self.aws.endpoint)
+            | key_variables(self.aws.keys.owner)
             | {"PYTHONPATH": str(ROOT / "infra"), "NO_PROXY": "127.0.0.1"}
         )
 

@@ -140,7 +140,7 @@ def test_a_job_has_its_own_variables_and_those_of_batch(jobs: Jobs) -> None:
         'echo "$COLOUR $SIZE $AWS_BATCH_JOB_ATTEMPT $AWS_ACCESS_KEY_ID"; echo "$AWS_BATCH_JOB_ID"',
         overrides=overrides,
     )
-    assert jobs.lines(job["container"]["logStreamName"]) == ["red large 1 local", job["jobId"]]
+    assert jobs.lines(job["container"]["logStreamName"]) == ["red large 1 ", job["jobId"]]  # no role, no key
 
 
 def test_describing_a_job_does_not_change_it(jobs: Jobs) -> None:

@@ -1,5 +1,6 @@
 """Requests as botocore itself makes them, read back."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -10,7 +11,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from local.calls import Call, Request, UnknownCallError, call_of, signed_by
+from local.calls import Call, Request, UnknownCallError, call_of
 from local.permissions import TABLE, Permission, UnknownPermissionError, permissions_of
 
 SERVICES = sorted({service for service, _ in TABLE})
@@ -171,10 +172,25 @@ def test_what_an_event_says_of_itself_counts() -> None:
     assert [dict(permission.context)["events:source"] for permission in found] == ["ours", "theirs"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"x-amz-target": "AWSLambda.DeleteLayerVersion"}, {}),
+        ({"content-type": "application/x-www-form-urlencoded; charset=utf-8"}, {}),
+        ({}, {"Action": "DeleteLayerVersion"}),
+    ],
+)
+def test_a_request_that_names_a_second_call_is_none(headers: dict[str, str], query: dict[str, str]) -> None:
+    # moto would do what the header, the form or the query says, and not what the address does.
+    asked = sent("lambda", "GetLayerVersion", {"LayerName": "l", "VersionNumber": 1})
+    assert call_of(asked).operation == "GetLayerVersion"
+    two = replace(asked, headers={**asked.headers, **headers}, query={**asked.query, **query})
+    with pytest.raises(UnknownCallError, match="another call"):
+        call_of(two)
+
+
 def test_nothing_is_guessed() -> None:
     request = sent("s3", "GetObject", {"Bucket": "b", "Key": "k"})
-    assert signed_by(request.headers) == "a-role"
-    assert signed_by({}) is None
     with pytest.raises(UnknownCallError):
         call_of(Request("GET", "/b/k", {}, {}))
     with pytest.raises(UnknownCallError):

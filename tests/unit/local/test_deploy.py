@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from local.clients import Clients
 from local.deploy import deploy, in_order
 from local.intrinsics import TemplateError
+from local.keys import Keyring
 from local.resources import MAKERS, Stack, shaped
 from local.settings import TEMPLATE
 from local.translate import translate
 
-NOBODY = Clients("http://127.0.0.1:1")  # every call to it fails
+NOBODY = Clients("http://127.0.0.1:1", Keyring())  # every call to it fails
 
 
 def refused(template: dict) -> str:

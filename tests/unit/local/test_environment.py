@@ -1,7 +1,8 @@
 import subprocess
 import sys
 
-from local.environment import FOR_THE_BUILDER, aws_variables, child_environment
+from local.environment import FOR_THE_BUILDER, aws_variables, child_environment, key_variables
+from local.keys import new_key
 
 ENDPOINT = "http://127.0.0.1:4566"
 DEVELOPER = {
@@ -25,6 +26,8 @@ def test_nothing_of_the_developers_account_or_secrets_is_passed_on() -> None:
     assert {name: value for name, value in environment.items() if name.startswith("AWS_")} == aws_variables(
         ENDPOINT
     )
+    # A key is added for a role; the owner's is for nobody that runs here.
+    assert "AWS_ACCESS_KEY_ID" not in environment
     assert not {"real", "secret", "production", "/somewhere"} & set(environment.values())
 
 
@@ -57,7 +60,9 @@ def test_an_sdk_in_that_environment_talks_to_the_embedded_aws_only(tmp_path) -> 
     (tmp_path / ".aws" / "credentials").write_text(
         "[default]\naws_access_key_id = real\naws_secret_access_key = real\n"
     )
+    key = new_key()
     environment = child_environment(ENDPOINT, machine={**DEVELOPER, "HOME": str(tmp_path)})
+    environment |= key_variables(key)
     script = (
         "import boto3; client = boto3.client('s3'); "
         "print(client.meta.endpoint_url, client.meta.region_name, "
@@ -66,4 +71,4 @@ def test_an_sdk_in_that_environment_talks_to_the_embedded_aws_only(tmp_path) -> 
     told = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == [ENDPOINT, "us-east-1", "local"]
+    assert told.stdout.split() == [ENDPOINT, "us-east-1", key.id]

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from local.keys import Keyring
 from local.lambda_runtime import Answer, Function, ShutDownError, Workers
 
+KEYS = Keyring()
 Make = Callable[..., Function]
 
 
@@ -21,7 +23,7 @@ def log() -> list[str]:
 
 @pytest.fixture
 def workers(log: list[str]) -> Iterator[Workers]:
-    made = Workers({"PATH": os.environ["PATH"]}, lambda _group, _stream, line: log.append(line))
+    made = Workers({"PATH": os.environ["PATH"]}, lambda _group, _stream, line: log.append(line), KEYS.of_role)
     yield made
     made.close()
 
@@ -87,7 +89,7 @@ def test_a_handler_sees_nothing_of_this_process(
         "        return os.environ.get('AWS_SECRET_ACCESS_KEY')\n"
         "    return 'our own modules are on its path'\n"
     )
-    assert value(workers.invoke(function, {})) is None
+    assert value(workers.invoke(function, {})) == KEYS.of_role(function.role).secret
 
 
 def test_a_worker_is_kept_between_events(workers: Workers, make: Make) -> None:

@@ -1,5 +1,6 @@
 import io
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from local.inputs import example_inputs, file_input
+from local.keys import new_key
 from local.progress import label, show
 from local.results import Result, show_results
 from local.up import instructions
 from local.watch import Progress, Step, Upload, read_history
 
+KEY = new_key()
 UPLOAD = Upload("box", "requirements/arm64/web/requirements.txt", "v1")
 
 
@@ -226,11 +229,30 @@ def test_a_failure_before_there_are_targets_shows_too() -> None:
     assert f"{label(UPLOAD)}: KEY_INVALID\n  No architecture [nope]." in text(where)
 
 
-def test_each_command_that_is_printed_brings_endpoint_and_credentials() -> None:
-    commands = [line.plain for line in instructions("http://127.0.0.1:4566") if " s3 " in line.plain]
+def told(machine: dict[str, str]) -> list[str]:
+    return [line.plain for line in instructions("http://127.0.0.1:4566", KEY, machine)]
+
+
+def test_the_key_and_the_endpoint_are_told_once_and_commands_fit_a_line() -> None:
+    lines = told({})
+    exports = [line for line in lines if line.startswith("export ")]
+    assert exports == [
+        "export AWS_ENDPOINT_URL=http://127.0.0.1:4566",
+        f"export AWS_ACCESS_KEY_ID={KEY.id}",
+        f"export AWS_SECRET_ACCESS_KEY={KEY.secret}",
+        "export AWS_DEFAULT_REGION=us-east-1 AWS_REGION=us-east-1",
+    ]
+    commands = [line for line in lines if " s3 " in line]
     assert len(commands) == 3
     for command in commands:
-        assert "--endpoint-url http://127.0.0.1:4566" in command
-        assert "AWS_ACCESS_KEY_ID=" in command
-        assert "AWS_SECRET_ACCESS_KEY=" in command
-        assert "\n" not in command.strip()
+        assert KEY.secret not in command
+        assert len(command.replace(str(Path(sys.executable).parent), ".venv/bin")) <= 80
+
+
+def test_a_proxy_is_passed_by_and_the_shells_own_exceptions_stay() -> None:
+    assert "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost" in told({"http_proxy": "p"})
+    [line] = [line for line in told({"HTTP_PROXY": "p", "NO_PROXY": "a b,intranet"}) if "NO_PROXY" in line]
+    assert (
+        line
+        == "export NO_PROXY='a b,intranet,127.0.0.1,localhost' no_proxy='a b,intranet,127.0.0.1,localhost'"
+    )

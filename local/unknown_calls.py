@@ -1,0 +1,98 @@
+"""Calls that moto does not know are answered by one clear error that names them.
+
+moto itself answers with a page of HTML, which the aws command cannot read, or, in S3, with something else
+that is at the same address: a list of objects for a setting of the bucket.
+"""
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from local.calls import NAMES, SIGNATURE, Request, UnknownCallError, call_of, request_of
+from local.errors import CallError, answer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN_TO_S3: Final = frozenset({
+    "abac", "analytics", "annotation", "intelligent-tiering", "metadataAnnotationTable",
+    "metadataConfiguration", "metadataInventoryTable", "metadataJournalTable", "metadataTable", "metrics",
+    "renameObject", "requestPayment", "session", "torrent",
+})  # fmt: skip
+"""Parts of addresses that moto's S3 passes over: it would do what the rest of the address says."""
+
+
+class KnownCalls:
+    """moto, less its pages of HTML."""
+
+    def __init__(self, application: "WSGIApplication") -> None:
+        self._application = application
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request."""
+        request = request_of(environ)
+        service = _service(request)
+        if service == "s3" and not UNKNOWN_TO_S3.isdisjoint(request.query):
+            return answer(_unknown(request), environ, start_response)
+        answers: list[Any] = []
+
+        def keep(*given: Any) -> Any:
+            answers.append(given)
+            return None
+
+        try:
+            body = self._application(environ, keep)
+        except NotImplementedError:
+            return answer(_unknown(request), environ, start_response)
+        except Exception as error:
+            logger.exception("moto failed at %s", _name(request))
+            message = f"moto failed at {_name(request)}: {type(error).__name__}: {error}"
+            failure = CallError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalFailure", message)
+            return answer(failure, environ, start_response)
+        status, headers, *rest = answers[0]
+        if status[:3] in ("404", "405") and service != "s3" and request.method != "HEAD":
+            content = b"".join(body)
+            if hasattr(body, "close"):
+                body.close()
+            if _is_page(headers, content):
+                return answer(_unknown(request), environ, start_response)
+            body = [content]
+        start_response(status, headers, *rest)
+        return body
+
+
+def _is_page(headers: list[tuple[str, str]], content: bytes) -> bool:
+    """Whether this is what Flask says of an address that it does not know, or moto of none of its own."""
+    kind = next((value for name, value in headers if name.lower() == "content-type"), "")
+    return kind.startswith("text/html") and (not content or content.lower().startswith(b"<!doctype html"))
+
+
+def _unknown(request: Request) -> CallError:
+    message = f"The embedded AWS does not know the call {_name(request)}."
+    return CallError(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented", message)
+
+
+def _service(request: Request) -> str:
+    signature = SIGNATURE.search(request.headers.get("authorization", ""))
+    return signature["service"] if signature else "s3"  # of addresses, S3's alone are presigned
+
+
+def _name(request: Request) -> str:
+    """Return service and operation, or what else there is to name a call by."""
+    service = NAMES.get(_service(request), _service(request))
+    form = dict(parse_qsl(request.body.decode(errors="replace"))) if b"Action=" in request.body else {}
+    if action := form.get("Action") or request.query.get("Action"):
+        return f"{service}:{action}"
+    if target := request.headers.get("x-amz-target"):
+        return f"{service}:{target.rpartition('.')[2]}"
+    if "/operation/" in request.path:  # Smithy RPC v2
+        return f"{service}:{request.path.rpartition('/')[2]}"
+    try:
+        call = call_of(request)
+    except UnknownCallError:
+        return f"{service} {request.method} {request.path}"
+    return f"{call.service}:{call.operation}"
