@@ -107,6 +107,8 @@ def read_signature(sent: Sent) -> Signature:
             raise _wrong("The address is not presigned as S3's are, by Signature Version 4.")
         names, value = query.get("X-Amz-SignedHeaders", ""), query["X-Amz-Signature"]
         return _read(sent, found, query.get("X-Amz-Date", ""), names, value, int(seconds))
+    if "Signature" in query and "AWSAccessKeyId" in query:  # what boto3 does unless it is told otherwise
+        raise _wrong("The address is presigned by Signature Version 2: ask for signature_version s3v4.")
     raise CallError(
         HTTPStatus.FORBIDDEN,
         "MissingAuthenticationToken",
