@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from local.intrinsics import TemplateError
 from local.keys import KeyFileError
 from local.settings import PORT, TEMPLATE, PortInUseError
+from local.terminal import Terminal
 
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0 if options.command == "up" else INTERRUPTED
     except (TemplateError, TimeoutError, PortInUseError, KeyFileError) as error:
-        Console(stderr=True).print(str(error), soft_wrap=True, style="red", highlight=False, markup=False)
+        Terminal(stderr=True).print(str(error), soft_wrap=True, style="red", highlight=False, markup=False)
         return 1
 
 
@@ -40,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     from local import demo, inputs, up
 
     if options.command == "up":
-        up.serve(options.port, Console(), options.template)
+        up.serve(options.port, Terminal(), options.template)
         return 0
     if options.command == "translate":
         write_translated(options.folder, options.template)
@@ -49,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         chosen = [inputs.file_input(options.file, options.architecture, options.runtime)]
     else:
         chosen = inputs.example_inputs()
-    return demo.run(chosen, Console(), options.out, options.template)
+    return demo.run(chosen, Terminal(), options.out, options.template)
 
 
 def write_translated(folder: Path, source: Path) -> None:

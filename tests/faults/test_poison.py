@@ -154,7 +154,7 @@ WHEELS: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
     "half": (lambda name: {"content": good(name), "serve": short(good(name))}, "INDEX_UNREACHABLE"),
 }
 PAGES = {
-    "nopage": (plain(b"<html>not an index"), "RESOLUTION_FAILED"),
+    "nopage": (plain(b"<html>not an index"), "INDEX_UNREACHABLE"),
     "nojson": (status(500), "INDEX_UNREACHABLE"),
 }
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from local.inputs import example_inputs, file_input
 from local.keys import new_key
 from local.progress import label, show
 from local.results import Result, show_results
+from local.terminal import Terminal
 from local.up import instructions
 from local.watch import Progress, Step, Upload, read_history
 
@@ -21,11 +21,11 @@ KEY = new_key()
 UPLOAD = Upload("box", "requirements/arm64/web/requirements.txt", "v1")
 
 
-def console(width: int, terminal: bool = False) -> Console:
-    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+def console(width: int, terminal: bool = False) -> Terminal:
+    return Terminal(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
 
 
-def text(of: Console) -> str:
+def text(of: Terminal) -> str:
     return of.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -256,3 +256,22 @@ def test_a_proxy_is_passed_by_and_the_shells_own_exceptions_stay() -> None:
         line
         == "export NO_PROXY='a b,intranet,127.0.0.1,localhost' no_proxy='a b,intranet,127.0.0.1,localhost'"
     )
+
+
+@pytest.mark.attack("uploader, package or index: steers the terminal of make demo and make up")
+@pytest.mark.parametrize("terminal", [False, True], ids=["lines", "table"])
+def test_nothing_that_is_shown_is_obeyed(terminal: bool) -> None:
+    said = "said \x1b]52;c;ZXZpbA==\x07 \x9b31m \x7f \u202e \u2066 \ud800\r \b\v"
+    seen = ("\x1b]52", "\x07", "\x9b", "\x7f", "\u202e", "\u2066", "\ud800", "\b", "\v")
+    where = console(200, terminal)
+    upload = Upload("box", f"requirements/arm64/{said}/requirements.txt", "v1")
+    show([{upload: Progress("SUCCEEDED", finished=1.0)}], {upload: 0.0}, where)
+    error = {"code": said, "message": said, "hint": said}
+    bad = layer(f"web-{said}", layer_version_arn=None, error=error)
+    good = layer(f"good-{said}", warnings=[said])
+    show_results([Result(upload, {"status": "FAILED", "layers": [bad, good], "error": error}, 1.0)], where)
+    where.print(said)
+    shown = text(where)
+    assert [one for one in seen if one in shown] == []
+    assert r"\x1b]52;c;ZXZpbA==" in shown
+    assert r"\u202e" in shown
