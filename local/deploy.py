@@ -73,7 +73,11 @@ def deploy(
     made_by = Stack(stack, clients)
     for logical_id in in_order(resources):
         _make(logical_id, resources[logical_id], scope, made_by)
-    outputs = {name: evaluate(output["Value"], scope) for name, output in template.get("Outputs", {}).items()}
+    outputs = {
+        name: evaluate(output["Value"], scope)
+        for name, output in template.get("Outputs", {}).items()
+        if "Condition" not in output or scope.condition(output["Condition"])
+    }
     return Deployment({name: scope.values[name] for name in resources}, outputs)
 
 

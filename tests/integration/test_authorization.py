@@ -1,5 +1,7 @@
 """Roles are enforced: what AWS would refuse is refused here."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -80,3 +82,74 @@ def test_publishing_a_layer_takes_reading_its_zip(as_role: Callable[..., Clients
     content = {"S3Bucket": BUCKET, "S3Key": "in/there"}
     refused = refusal(clients.lambda_.publish_layer_version, LayerName="guarded", Content=content)
     assert refused[0] == "AccessDeniedException"
+
+
+def test_a_bucket_s_denial_binds_every_role(aws: EmbeddedAws, as_role: Callable[..., Clients]) -> None:
+    """As AWS says it: Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets"."""
+    name = "created-once"
+    aws.clients.s3.create_bucket(Bucket=name)
+    deny = {
+        "Sid": "CreateButNeverReplace",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{name}/builds/*",
+        "Condition": {"Null": {"s3:if-none-match": "true"}},
+    }
+    tls = {
+        **deny,
+        "Sid": "TlsOnly",
+        "Action": "s3:*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [tls, deny]})
+    aws.clients.s3.put_bucket_policy(Bucket=name, Policy=policy)
+    s3 = as_role(("s3:*", "*")).s3
+    place = {"Bucket": name, "Key": "builds/x"}
+    assert refusal(s3.put_object, **place, Body=b"") == ("AccessDenied", 403)
+    assert refusal(s3.put_object, **place, Body=b"", IfMatch="x") == ("AccessDenied", 403)
+    assert refusal(s3.create_multipart_upload, **place) == ("AccessDenied", 403)
+    s3.put_object(**place, Body=b"first", IfNoneMatch="*")
+    assert refusal(s3.put_object, **place, Body=b"second", IfNoneMatch="*") == ("PreconditionFailed", 412)
+    assert refusal(s3.copy_object, **place, CopySource=f"{BUCKET}/in/there") == ("AccessDenied", 403)
+    assert s3.get_object(**place)["Body"].read() == b"first"
+    s3.put_object(Bucket=name, Key="elsewhere", Body=b"")
+
+
+def test_a_copy_takes_reading_its_source_and_writing_its_place(
+    aws: EmbeddedAws, as_role: Callable[..., Clients]
+) -> None:
+    source, place = f"arn:aws:s3:::{BUCKET}/in/*", {"Bucket": BUCKET, "Key": "copies/there"}
+    copies = f"arn:aws:s3:::{BUCKET}/copies/*"
+    given = {**place, "CopySource": f"{BUCKET}/in/there"}
+    assert refusal(as_role(("s3:GetObject", source)).s3.copy_object, **given) == ("AccessDenied", 403)
+    assert refusal(as_role(("s3:PutObject", copies)).s3.copy_object, **given) == ("AccessDenied", 403)
+    may = as_role(("s3:GetObject", source), ("s3:PutObject", copies)).s3
+    may.copy_object(**given)
+    assert aws.clients.s3.get_object(**place)["Body"].read() == b"x"
+    # By its version, it takes another permission.
+    version = {**given, "CopySource": {"Bucket": BUCKET, "Key": "in/there", "VersionId": "null"}}
+    assert refusal(may.copy_object, **version) == ("AccessDenied", 403)
+
+
+def test_s3_compares_the_checksum_that_an_upload_claims(aws: EmbeddedAws) -> None:
+    place = {"Bucket": BUCKET, "Key": "checked", "Body": b"x"}
+    right, wrong = (base64.b64encode(hashlib.sha256(data).digest()).decode() for data in (b"x", b"y"))
+    assert refusal(aws.clients.s3.put_object, **place, ChecksumSHA256=wrong) == ("BadDigest", 400)
+    aws.clients.s3.put_object(**place, ChecksumSHA256=right, ChecksumAlgorithm="SHA256")
+    head = aws.clients.s3.head_object(Bucket=BUCKET, Key="checked", ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"] == right
+
+
+def test_a_layer_is_published_from_that_version_of_its_zip(aws: EmbeddedAws) -> None:
+    name, clients = "versions", aws.clients
+    clients.s3.create_bucket(Bucket=name)
+    clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    zips = [b"PK\x05\x06" + bytes(18), b"PK\x05\x06" + bytes(16) + b"\x01\x00!"]
+    put = [clients.s3.put_object(Bucket=name, Key="z", Body=data)["VersionId"] for data in zips]
+    for version, data in zip(put, zips, strict=True):
+        content = {"S3Bucket": name, "S3Key": "z", "S3ObjectVersion": version}
+        made = clients.lambda_.publish_layer_version(LayerName="versions", Content=content)
+        assert made["Content"]["CodeSha256"] == base64.b64encode(hashlib.sha256(data).digest()).decode()
+    gone = {"S3Bucket": name, "S3Key": "z", "S3ObjectVersion": "never"}
+    assert refusal(clients.lambda_.publish_layer_version, LayerName="versions", Content=gone)[1] == 400

@@ -18,6 +18,8 @@ from jsonschema import Draft202012Validator
 from moto.server import ThreadedMotoServer
 
 import layer_builder
+from layer_builder import cli
+from layer_builder.errors import UsageError
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
@@ -224,3 +226,83 @@ def test_s3_keeps_the_checksum_of_the_whole_zip(run: Callable[..., Run], bucket:
     layer = build_to(run, bucket, "first")["layer"]
     head = boto3.client("s3").head_object(Bucket="bucket", Key=layer["zip"]["key"], ChecksumMode="ENABLED")
     assert head["ChecksumSHA256"] == layer["code_sha256"]
+
+
+STAGING = "s3://bucket/builds/web-1/py313-arm64/nobody-guesses-this/"
+
+
+def stage(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, attempt: str, *arguments: str) -> Run:
+    monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", attempt)
+    return run(*(arguments or ("-r", "app")), "--staging", STAGING, "--reuse", "s3://bucket/layers/")
+
+
+def test_a_staged_build_leaves_all_in_one_place_and_tells_nobody(
+    run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = stage(run, monkeypatch, "1")
+    assert done.returncode == 0, done.stderr
+    left = objects(bucket, STAGING.removeprefix("s3://bucket/"))
+    names = ("layer.json", "layer.zip", "pylock.toml", "report.json", "sbom.cdx.json")
+    assert tuple(sorted(left)) == tuple(f"1/{name}" for name in names)
+    assert objects(bucket, "layers/") == {}
+    report = json.loads(left["1/report.json"])
+    VALIDATOR.validate(report)
+    place = report["layer"]["zip"]
+    assert (place["location"], place["bucket"], place["key"]) == ("layer.zip", None, None)
+    assert json.loads(left["1/layer.json"])["code_sha256"] == report["layer"]["code_sha256"]
+    assert "nobody-guesses-this" not in done.stderr + done.stdout
+
+
+def test_a_second_attempt_replaces_nothing_of_the_first(
+    run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stage(run, monkeypatch, "1").returncode == 0
+    first = objects(bucket, "builds/")
+    # The same attempt again finds its place taken: whoever wrote there, it is not to be vouched for.
+    again = stage(run, monkeypatch, "1", "-r", "dep")
+    assert again.returncode == 75
+    assert "nobody-guesses-this" not in again.stderr + again.stdout
+    assert objects(bucket, "builds/") == first
+    assert stage(run, monkeypatch, "2", "-r", "dep").returncode == 0
+    now = objects(bucket, "builds/")
+    assert {name: now[name] for name in first} == first
+    assert len(now) == 2 * len(first)
+
+
+def test_a_staged_build_takes_what_is_kept(
+    run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = build_to(run, bucket, "kept")
+    before = objects(bucket, "layers/")
+    done = stage(run, monkeypatch, "1")
+    assert done.returncode == 0, done.stderr
+    left = objects(bucket, STAGING.removeprefix("s3://bucket/"))
+    assert sorted(left) == ["1/pylock.toml", "1/report.json", "1/sbom.cdx.json"]
+    assert json.loads(left["1/report.json"])["layer"] == kept["layer"]
+    assert objects(bucket, "layers/") == before
+
+
+@pytest.mark.parametrize("wrong", [("-r", "app", "-o", "x"), ("--no-such-option",), ("-r", "not there !!")])
+def test_a_staged_build_that_fails_leaves_its_report_there(
+    run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...]
+) -> None:
+    assert stage(run, monkeypatch, "3", *wrong).returncode == 2
+    (report,) = objects(bucket, STAGING.removeprefix("s3://bucket/")).values()
+    assert json.loads(report)["error"]["code"]
+    assert list(objects(bucket, "builds/web-1/py313-arm64/nobody-guesses-this/3/")) == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--staging", "s3://bucket/x"),
+        ("--staging", "folder/"),
+        ("--reuse", "s3://bucket/layers/"),
+        ("--staging", STAGING, "--reuse", "layers/"),
+        ("--staging", STAGING, "-s", "bucket"),
+        ("--staging", STAGING, "--report", "report.json"),
+    ],
+)
+def test_staging_goes_with_nothing_else(options: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError):
+        cli.parse(cli.normalized(["-r", "app", *options]))

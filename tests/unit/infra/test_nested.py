@@ -102,7 +102,7 @@ def test_rules_refuse_what_is_given_by_halves_or_twice(
 
 def test_jobs_get_a_way_out_of_the_network_that_the_stack_makes() -> None:
     """Its subnets are public and it has no NAT: without a public address a job could not fetch its image."""
-    for name in ("Arm64JobDefinition", "X8664JobDefinition"):
+    for name in (f"{prefix}{kind}JobDefinition" for prefix in ("Arm64", "X8664") for kind in ("", "Source")):
         properties = TEMPLATE["Resources"][name]["Properties"]["ContainerProperties"]
         assert properties["NetworkConfiguration"]["AssignPublicIp"] == {
             "Fn::If": ["MakeNetwork", "ENABLED", {"Ref": "AssignPublicIp"}]

@@ -125,9 +125,10 @@ def test_only_sizes_that_fargate_has_are_taken(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_jobs_have_the_sizes_that_were_judged(prefix: str) -> None:
-    container = RESOURCES[f"{prefix}JobDefinition"]["Properties"]["ContainerProperties"]
-    needs = {item["Type"]: item["Value"] for item in container["ResourceRequirements"]}
-    assert needs == {"VCPU": {"Ref": f"{prefix}Vcpu"}, "MEMORY": {"Ref": f"{prefix}Memory"}}
+    for name in ("JobDefinition", "SourceJobDefinition"):
+        container = RESOURCES[f"{prefix}{name}"]["Properties"]["ContainerProperties"]
+        needs = {item["Type"]: item["Value"] for item in container["ResourceRequirements"]}
+        assert needs == {"VCPU": {"Ref": f"{prefix}Vcpu"}, "MEMORY": {"Ref": f"{prefix}Memory"}}
     disk = SOURCE["Parameters"][f"{prefix}EphemeralStorage"]
     # https://docs.aws.amazon.com/batch/latest/APIReference/API_EphemeralStorage.html
     assert (disk["MinValue"], disk["MaxValue"]) == (21, 200)
@@ -136,11 +137,19 @@ def test_jobs_have_the_sizes_that_were_judged(prefix: str) -> None:
 def test_no_queue_mixes_architectures() -> None:
     """What PlanBuild sends to a queue is of one definition, so of one architecture."""
     given = RESOURCES["PlanBuild"]["Properties"]["Environment"]["Variables"]
-    variables = {name: value["Ref"] if isinstance(value, dict) else value for name, value in given.items()}
+    variables = {
+        name: (value if "Ref" in value else value["Fn::If"][1])["Ref"] if isinstance(value, dict) else value
+        for name, value in given.items()
+    }
     workshops = PlanBuildEnvironment.read(variables | {"DEFAULT_RUNTIME": "python3.13"}).workshops
     seen: dict[str, str] = {}
-    for architecture, workshop in workshops.items():
-        definition = RESOURCES[workshop.definition]["Properties"]
+    used = [
+        (architecture, workshop, str(definition))
+        for architecture, workshop in workshops.items()
+        for definition in (workshop.definition, workshop.source_definition)
+    ]
+    for architecture, workshop, name in used:
+        definition = RESOURCES[name]["Properties"]
         platform = definition["ContainerProperties"]["RuntimePlatform"]
         assert platform == {"OperatingSystemFamily": "LINUX", "CpuArchitecture": architecture.upper()}
         assert definition["PlatformCapabilities"] == ["FARGATE"]
@@ -149,9 +158,7 @@ def test_no_queue_mixes_architectures() -> None:
             assert seen.setdefault(name, architecture) == architecture
     kinds = ("AWS::Batch::JobQueue", "AWS::Batch::ComputeEnvironment")
     assert seen.keys() == {name for kind in kinds for name in of_type(kind)}
-    assert {workshop.definition for workshop in workshops.values()} == of_type(
-        "AWS::Batch::JobDefinition"
-    ).keys()
+    assert {name for _, _, name in used} == of_type("AWS::Batch::JobDefinition").keys()
 
 
 # ---------------------------------------------------------------- who may call in

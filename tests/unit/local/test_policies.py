@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.permissions import Permission
-from local.policies import PolicyError, is_allowed, matches, statements_of
+from local.policies import PolicyError, denials_of, is_allowed, matches, statements_of
 
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/in/*"}
 
@@ -79,3 +79,51 @@ def test_what_is_not_judged_here_is_an_error(more: dict[str, object]) -> None:
         statements_of({"Statement": [{**READ, **more}]})
     with pytest.raises(PolicyError):
         statements_of({"Statement": {"Effect": "Allow", "Action": "s3:*"}})
+
+
+CREATE = {
+    "Effect": "Deny",
+    "Principal": "*",
+    "Action": "s3:PutObject",
+    "Resource": "arn:aws:s3:::b/builds/*",
+    "Condition": {"Null": {"s3:if-none-match": "true"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "context", "denied"),
+    [
+        ("builds/x", (), True),
+        ("builds/x", (("s3:if-none-match", "*"),), False),
+        ("builds/x", (("s3:if-match", "e"),), True),
+        ("layers/x", (), False),
+    ],
+)
+def test_a_bucket_may_demand_that_nothing_is_replaced(
+    key: str, context: tuple[tuple[str, str], ...], denied: bool
+) -> None:
+    (statement,) = denials_of({"Statement": CREATE})
+    assert statement.applies_to(Permission("s3:PutObject", f"arn:aws:s3:::b/{key}", context)) is denied
+
+
+def test_null_asks_whether_a_key_is_there() -> None:
+    def with_null(value: str) -> dict[str, object]:
+        return {**READ, "Condition": {"Null": {"s3:x": value}}}
+
+    for value, absent in (("true", True), ("false", False)):
+        assert allowed("s3:GetObject", "arn:aws:s3:::b/in/x", with_null(value)) is absent
+        assert allowed("s3:GetObject", "arn:aws:s3:::b/in/x", with_null(value), s3__x="y") is not absent
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"Effect": "Allow"},
+        {"Principal": {"AWS": "111122223333"}},
+        {"NotPrincipal": "*"},
+        {"Condition": {"NumericLessThan": {"s3:max-keys": "10"}}},
+    ],
+)
+def test_a_bucket_s_policy_that_is_not_judged_here_is_an_error(more: dict[str, object]) -> None:
+    with pytest.raises(PolicyError):
+        denials_of({"Statement": [{**CREATE, **more}]})
