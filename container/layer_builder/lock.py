@@ -16,14 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.markers import UndefinedEnvironmentName
 from packaging.pylock import PackageWheel, Pylock, PylockValidationError, is_valid_pylock_path
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from layer_builder import requirements, resolve, storage
 from layer_builder.errors import (
@@ -52,6 +47,12 @@ MAX_BYTES = 8 << 20  # a lock for all platforms lists every wheel there is
 
 _NOWHERE_ELSE = Origins()
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")  # it becomes a path in the cache
+_MAX_SIZE = 1 << 53  # of a file, in bytes: what JSON's readers take
+# A key of nine parts, which no lock has. For one of 50,000, a TOML reader takes minutes: its time grows with
+# the square. Keys begin lines and inline tables, and may be a table's own, in brackets.
+_LONG_KEY = re.compile(
+    rb"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""", re.MULTILINE
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -111,12 +112,22 @@ def read(
         RequirementsError: it is no valid lock, or asks for what a server must not do.
         NoWheelError: it is of another target, or has no wheel of a package that this one loads.
     """
+    try:
+        return _read(content, target, allow_sdist, allowed)
+    except (ValueError, PylockValidationError, UndefinedEnvironmentName) as error:
+        # Numbers, dates, versions, markers, file names, addresses: whatever it is that cannot be read.
+        raise _refusal(str(error).rstrip(".")) from error
+    except RecursionError as error:
+        raise _refusal("it is nested too deeply") from error
+
+
+def _read(content: bytes, target: Target, allow_sdist: Collection[str], allowed: Collection[str]) -> Locked:
     lock = _parse(content)
     _check_target(lock, target)
     tool = (lock.tool or {}).get("layerdrop", {})
     given = tool.get("requirements") if isinstance(tool, dict) else None
     picks: dict[str, Pick] = {}
-    for package, wheels in _fitting(lock, target):
+    for package, wheels in resolve.fitting(lock.packages, target, lock.default_groups or ()):
         if package.name in picks:
             raise _refusal(f"it has two versions of {package.name} for {target}")
         picks[package.name] = _pick(package, wheels, target, allow_sdist)
@@ -169,7 +180,11 @@ def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHE
 
 
 def without_credentials(url: str) -> str:
-    """Cut from a URL what may be secret: user and password, the query (signatures), the fragment."""
+    """Cut from a URL what may be secret: user and password, the query (signatures), the fragment.
+
+    Raises:
+        ValueError: it is no URL.
+    """
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -195,26 +210,9 @@ def _located(pick: Pick, places: Sources) -> Pick:
 def _parse(content: bytes) -> Pylock:
     if len(content) > MAX_BYTES:
         raise _refusal(f"it is larger than {MAX_BYTES:,} bytes")
-    try:
-        return Pylock.from_dict(tomllib.loads(content.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, PylockValidationError) as error:
-        raise _refusal(str(error).rstrip(".")) from error
-    except RecursionError as error:
-        raise _refusal("it is nested too deeply") from error
-
-
-def _fitting(lock: Pylock, target: Target) -> list[tuple[Package, list[PackageWheel]]]:
-    try:
-        return resolve.fitting(lock.packages, target, lock.default_groups or ())
-    except (
-        InvalidWheelFilename,
-        PylockValidationError,
-        UndefinedEnvironmentName,
-        UndefinedComparison,
-    ) as error:
-        raise _refusal(str(error).rstrip(".")) from error
-    except RecursionError as error:
-        raise _refusal("it is nested too deeply") from error
+    if _LONG_KEY.search(content):
+        raise _refusal("it is nested too deeply")
+    return Pylock.from_dict(tomllib.loads(content.decode()))
 
 
 def _check_target(lock: Pylock, target: Target) -> None:
@@ -249,7 +247,7 @@ def _pick(
     if wheels:
         return _checked(package, wheels[0], parse_wheel_filename(wheels[0].filename)[:2])
     if package.sdist and name in allow_sdist:
-        return _checked(package, package.sdist, _parsed_sdist(package.sdist))
+        return _checked(package, package.sdist, parse_sdist_filename(package.sdist.filename))
     files = sorted(wheel.filename for wheel in package.wheels or ())
     ways = ["Make the lock anew for this target"]
     if package.sdist:
@@ -261,20 +259,17 @@ def _pick(
     )
 
 
-def _parsed_sdist(sdist: PackageSdist) -> tuple[Any, Any]:
-    try:
-        return parse_sdist_filename(sdist.filename)
-    except (InvalidSdistFilename, PylockValidationError) as error:
-        raise _refusal(str(error).rstrip(".")) from error
-
-
 def _checked(package: Package, file: PackageWheel | PackageSdist, parsed: tuple[Any, Any]) -> Pick:
     filename, sha256 = file.filename, file.hashes.get("sha256", "")
     if not _FILENAME.fullmatch(filename) or parsed != (package.name, package.version):
         raise _refusal(f"{filename!r} is no file of {package.name} {package.version}")
     if not _SHA256.fullmatch(sha256):
         raise _refusal(f"{filename} has no sha256 digest")
-    return Pick(package.name, str(package.version), filename, file.url or "", sha256, file.size)
+    if file.size is not None and not 0 <= file.size < _MAX_SIZE:
+        raise _refusal(f"no file has the size that it gives {filename}")
+    url = file.url or ""
+    without_credentials(url)  # as it will be written again, if the cache has the file
+    return Pick(package.name, str(package.version), filename, url, sha256, file.size)
 
 
 def _string(value: str) -> str:
