@@ -181,6 +181,7 @@ def answers(pipeline: Pipeline) -> dict[str, tuple[str, str, Any]]:
     return {key: (code, version, pipeline.manifest(key)) for key, (code, version) in sent.items()}
 
 
+@pytest.mark.attack("uploader, package and index: 74 poisoned inputs through the pipeline")
 def test_each_ends_in_its_documented_code(answers: dict[str, tuple[str, str, Any]], tried: Any) -> None:
     documented = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs/manifest.md").read_text()))
     wrong = []

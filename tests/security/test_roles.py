@@ -332,6 +332,7 @@ def test_everybody_has_something_forbidden(other: Ministack) -> None:
     assert FORBIDDEN.keys() == roles_of(other).keys()
 
 
+@pytest.mark.attack("stolen role: does what it must not")
 def test_others_forbid_what_nobody_may_do(recording: Recording, other: Ministack) -> None:
     roles = roles_of(other)
     names = {"bucket": BUCKET, "account": f"{REGION}:{ACCOUNT_ID}", "id": ACCOUNT_ID, "stack": STACK}
@@ -370,6 +371,7 @@ def test_others_judge_statements_as_we_do(
     assert other.would_allow(policy, wanted.action, wanted.resource) == ours
 
 
+@pytest.mark.attack("role: writes without TLS")
 def test_who_may_write_may_not_without_tls(other: Ministack) -> None:
     """Asked by doing it, by somebody with the job's policies."""
     iam, role = other.client("iam"), roles_of(other)["JobRole"]

@@ -24,6 +24,7 @@ print(before, hidden, look())
 """
 
 
+@pytest.mark.attack("package: reads the builder's environment and memory")
 def test_others_of_the_same_user_no_longer_see_environment_and_memory() -> None:
     python, setpriv = "/usr/bin/python3", shutil.which("setpriv")
     if os.geteuid() == 0 and not setpriv:

@@ -84,6 +84,7 @@ def test_lines_are_joined_as_pip_joins_them(text: str) -> None:
     assert ours == [(number, line.strip()) for number, line in req_file.preprocess(text) if line.strip()]
 
 
+@pytest.mark.attack("uploader: a line that a server must not follow")
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -176,6 +177,7 @@ def test_too_many_lines_are_an_error() -> None:
         requirements.parse(text)
 
 
+@pytest.mark.attack("uploader: a file that is no text")
 @pytest.mark.parametrize(
     "content",
     [

@@ -110,6 +110,7 @@ def test_a_source_is_built_once_and_its_wheel_is_one_as_any_other(
     assert builds.read_text() == before
 
 
+@pytest.mark.attack("package: code that would run when built, without leave")
 def test_nothing_runs_unless_it_is_allowed_and_the_hint_says_how(
     builds: Path, index: Index, settings: Settings, here: Target
 ) -> None:
@@ -138,6 +139,7 @@ def test_what_a_build_needs_must_have_wheels(
     assert not (tmp_path / "tool-built").exists()
 
 
+@pytest.mark.attack("package: looks for credentials while it is built")
 def test_a_build_sees_no_credentials(
     builds: Path, settings: Settings, here: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

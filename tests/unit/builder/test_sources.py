@@ -68,6 +68,7 @@ def test_a_private_index_serves_what_the_other_has_not(
     assert set(index.seen) == {None}, "the password went to another index"
 
 
+@pytest.mark.attack("stranger: uploads a private package's name to the public index")
 def test_a_newer_version_elsewhere_changes_nothing(index: Index, private: Index, both: Settings) -> None:
     """Dependency confusion: somebody uploads the private package's name to the public index."""
     make_wheel(index.folder, "ours", "99.0")
@@ -146,6 +147,7 @@ def test_uv_explains_in_words_that_name_no_relay(private: Index, both: Settings)
     assert "127.0.0.1" not in str(vars(caught.value))
 
 
+@pytest.mark.attack("package: looks for the index's password while it is built")
 def test_a_build_gets_what_it_needs_from_the_private_index_and_no_password(
     private: Index, both: Settings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_wheel_by_its_address_is_taken_with_its_hash(
 ALLOWED = ("https://packages.example.com/team/",)
 
 
+@pytest.mark.attack("uploader: an address that only looks allowed")
 @pytest.mark.parametrize(
     "url",
     [
@@ -280,6 +283,7 @@ def test_constraints_bound_what_is_needed_and_ask_for_nothing(index: Index, sett
         built("app", settings, "dep>2")
 
 
+@pytest.mark.attack("uploader: a constraint that is more than one")
 @pytest.mark.parametrize(
     "text", ["", "-r x", "a @ https://e.com/a.whl", "a[b]", "--no-binary a", "a\nb", "a b", "a # c", "./a"]
 )

@@ -46,6 +46,7 @@ def pick(index: Index) -> Pick:
     return replace(pick_of(file), url=f"{index.url.removesuffix('/simple')}/files/{file.name}")
 
 
+@pytest.mark.attack("index: redirects to where no index is")
 @pytest.mark.parametrize(
     "where",
     [
@@ -74,6 +75,7 @@ def test_a_redirect_to_where_no_index_is_is_refused(
     assert len(index.requested) == 1
 
 
+@pytest.mark.attack("index: a name that leads to where no index is")
 def test_a_name_is_refused_by_where_it_leads(
     index: Index, pick: Pick, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_name_is_refused_by_where_it_leads(
         fetch([pick], settings)
 
 
+@pytest.mark.attack("index: a name that answers differently the second time")
 def test_what_is_checked_is_what_is_connected_to(
     index: Index, pick: Pick, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +138,7 @@ def test_kinds_of_addresses(address: str, kind: str) -> None:
     assert access.kind_of(address) == kind
 
 
+@pytest.mark.attack("index: redirects to be told a password")
 def test_credentials_go_to_their_own_origin_only(index: Index, pick: Pick, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     login = Login("u", "p4ssword")
@@ -147,12 +151,14 @@ def test_credentials_go_to_their_own_origin_only(index: Index, pick: Pick, tmp_p
         assert other.seen == [None]
 
 
+@pytest.mark.attack("index: redirects in a circle")
 def test_a_redirect_loop_ends(index: Index, pick: Pick, settings: Settings) -> None:
     index.moved = lambda path: path
     with pytest.raises(IndexUnreachableError, match="redirects"):
         fetch([pick], settings)
 
 
+@pytest.mark.attack("index: a file longer than announced")
 def test_longer_than_announced_is_cut_off(index: Index, pick: Pick, settings: Settings) -> None:
     with pytest.raises(DownloadTooLargeError) as caught:
         fetch([replace(pick, size=10)], settings)
@@ -168,6 +174,7 @@ def test_far_too_long_is_refused_before_anything_is_fetched(
     assert not index.requested
 
 
+@pytest.mark.attack("index: files without end")
 def test_all_files_together_have_a_limit(
     index: Index, pick: Pick, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +183,7 @@ def test_all_files_together_have_a_limit(
         fetch([pick], settings)
 
 
+@pytest.mark.attack("index: a line held open")
 def test_a_line_held_open_is_given_up(
     index: Index, pick: Pick, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

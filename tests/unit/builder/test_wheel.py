@@ -243,6 +243,7 @@ BAD = {
 }
 
 
+@pytest.mark.attack("package: a wheel that lies or leads out")
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD.keys())
 def test_an_unsafe_wheel_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     file = make(tmp_path)
@@ -253,6 +254,7 @@ def test_an_unsafe_wheel_is_refused(tmp_path: Path, make: Callable[[Path], Path]
     assert caught.value.exit_status == 2
 
 
+@pytest.mark.attack("package: the metadata of another package")
 def test_a_dist_info_of_another_package_is_refused(tmp_path: Path) -> None:
     file = make_wheel(tmp_path, "evil")
     other = file.rename(tmp_path / "good-1.0-py3-none-any.whl")
@@ -260,6 +262,7 @@ def test_a_dist_info_of_another_package_is_refused(tmp_path: Path) -> None:
         load(other)
 
 
+@pytest.mark.attack("package: a zip bomb")
 def test_a_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = patched(b"pkg.py", -46 + 24, struct.pack("<L", 300_000_000))(tmp_path)
     monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("inflated"))
@@ -268,6 +271,7 @@ def test_a_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkeypatch: py
     assert caught.value.details["unzipped_bytes"] > 300_000_000
 
 
+@pytest.mark.attack("index: a wheel with some bytes changed")
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_goes_unseen(good: Path, data: st.DataObject) -> None:
