@@ -18,7 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from layer_builder import layout, paths
+from layer_builder import layout, paths, shadows
 from layer_builder.errors import UnsafeWheelError
 from layer_builder.precedence import ranked
 
@@ -69,7 +69,9 @@ class Written:
 
 
 def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
-    """Decide what goes into the layer and where, without reading or writing any file's content.
+    """Decide what goes into the layer and where.
+
+    Only what two wheels have at the same path is read, and files that Python runs unasked (`.pth`).
 
     Raises:
         UnsafeWheelError: the packages cannot lie in one folder.
@@ -85,14 +87,16 @@ def plan(wheels: Sequence[Wheel], target: Target) -> Plan:
             rank = rank or {name: place for place, name in enumerate(ranked(wheels, target))}
             kept, dropped = sorted((entry, other), key=lambda one: rank[one.wheel.pick.name])
             by_path[entry.path] = kept
-            if (kept.crc, kept.size) != (dropped.crc, dropped.size):
+            if not _are_equal(kept, dropped):
                 losers[kept.wheel.pick.name, dropped.wheel.pick.name].append(entry.path)
     _check_folders(by_path)
+    warnings = [_conflict(*pair, paths) for pair, paths in sorted(losers.items())]
+    warnings += shadows.warnings(by_path, target)
     ordered = tuple(sorted(by_path.values(), key=lambda entry: (entry.wheel.pick.name, entry.path)))
     sizes = {wheel.pick.name: 0 for wheel in wheels}
     for entry in ordered:
         sizes[entry.wheel.pick.name] += entry.size
-    return Plan(ordered, tuple(_conflict(*pair, paths) for pair, paths in sorted(losers.items())), sizes)
+    return Plan(ordered, tuple(warnings), sizes)
 
 
 def write(plan: Plan, file: BinaryIO) -> Written:
@@ -120,6 +124,21 @@ def pack(entries: Sequence[Entry], file: BinaryIO) -> Written:
         OSError: the file cannot be written, or a wheel not read.
     """
     return _Writer(file).write(entries)
+
+
+def _are_equal(one: Entry, other: Entry) -> bool:
+    """Compare two files by content: anybody can make a CRC-32 come out as wanted."""
+    if (one.crc, one.size) != (other.crc, other.size):
+        return False
+    return one.size == 0 or _sha256(one) == _sha256(other)
+
+
+def _sha256(entry: Entry) -> bytes:
+    digest = hashlib.sha256()
+    if entry.member and entry.member.method not in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        digest.update(b"compressed in another way, so that it only equals what is compressed as it is")
+    entry.feed(digest.update)
+    return digest.digest()
 
 
 def _check_folders(by_path: dict[str, Entry]) -> None:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from layer_builder.errors import UnsafeWheelError, WheelTooComplexError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from layer_builder.target import Target
     from layer_builder.wheel import Member, Script, Wheel
 
@@ -46,6 +48,13 @@ class Entry:
     def crc(self) -> int:
         """Its CRC-32."""
         return self.member.crc if self.member else zlib.crc32(self.made)
+
+    def feed(self, take: Callable[[bytes], object]) -> None:
+        """Hand over its content, piece by piece; of odd methods of zip, the compressed one."""
+        if self.member is None:
+            take(self.made)
+        else:
+            self.wheel.feed(self.member, take)
 
 
 def entries(wheel: Wheel, target: Target) -> list[Entry]:

@@ -22,7 +22,8 @@ def ranked(wheels: Sequence[Wheel], target: Target) -> list[str]:
 
     The order follows from the wheels and the target alone, so that the layer does.
     """
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.markers import UndefinedEnvironmentName
+    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     present = {wheel.pick.name for wheel in wheels}
@@ -31,12 +32,12 @@ def ranked(wheels: Sequence[Wheel], target: Target) -> list[str]:
         for line in wheel.requires:
             try:
                 requirement = Requirement(line)
-            except InvalidRequirement:
+                applies = requirement.marker is None or requirement.marker.evaluate(
+                    {**target.environment, "extra": ""}
+                )
+            except (ValueError, RecursionError, UndefinedEnvironmentName):
                 continue  # uv has resolved it; it can only be a spelling that packaging does not take
             name = canonicalize_name(requirement.name)
-            applies = requirement.marker is None or requirement.marker.evaluate(
-                {**target.environment, "extra": ""}
-            )
             if applies and name in present and name != wheel.pick.name:
                 needs[wheel.pick.name].add(name)
     order: list[str] = []  # from the last to yield to the first

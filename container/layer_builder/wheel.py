@@ -119,6 +119,17 @@ class Wheel:
         with zipfile.ZipFile(self.file) as archive, archive.open(path) as content:
             return content.read(length)
 
+    def feed(self, member: Member, take: Callable[[bytes], object]) -> None:
+        """Hand over a member's content, piece by piece; of odd methods of zip, the compressed one.
+
+        It is read from where it is known to lie: to open the zip takes as long as it has members.
+        """
+        with self.file.open("rb") as stream:
+            if member.method == zipfile.ZIP_DEFLATED:
+                _inflated(self.pick, stream.fileno(), member, take)
+            else:
+                _copied(stream.fileno(), member, take)
+
     def record(self, path: str) -> list[list[str]]:
         """Read the RECORD at `path`: rows of a path, its digest, its length."""
         return _rows(self.read(path))
@@ -284,12 +295,7 @@ def _check_content(
     if member.method == zipfile.ZIP_DEFLATED:
         size, crc = _inflated(pick, stream.fileno(), member, take)
     elif member.method == zipfile.ZIP_STORED:
-        size, crc = member.compressed, 0
-        for start in range(0, member.compressed, _CHUNK):
-            length = min(_CHUNK, member.compressed - start)
-            chunk = os.pread(stream.fileno(), length, member.offset + start)
-            crc = zlib_ng.crc32(chunk, crc)
-            take(chunk)
+        size, crc = member.compressed, _copied(stream.fileno(), member, take)
     else:
         size, crc = 0, 0
         try:
@@ -307,7 +313,19 @@ def _drop(_: bytes) -> None:
     """Look at nothing."""
 
 
-def _inflated(pick: Pick, descriptor: int, member: Member, take: Callable[[bytes], None]) -> tuple[int, int]:
+def _copied(descriptor: int, member: Member, take: Callable[[bytes], object]) -> int:
+    """Hand over a member's bytes as they are; return their CRC-32."""
+    crc = 0
+    for start in range(0, member.compressed, _CHUNK):
+        chunk = os.pread(descriptor, min(_CHUNK, member.compressed - start), member.offset + start)
+        crc = zlib_ng.crc32(chunk, crc)
+        take(chunk)
+    return crc
+
+
+def _inflated(
+    pick: Pick, descriptor: int, member: Member, take: Callable[[bytes], object]
+) -> tuple[int, int]:
     inflater, size, crc, read = zlib_ng.decompressobj(-15), 0, 0, 0
     while not inflater.eof:
         chunk = inflater.unconsumed_tail
