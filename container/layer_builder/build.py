@@ -54,6 +54,9 @@ def build(options: Options, settings: Settings, report: Report) -> None:
 
 def _build(options: Options, settings: Settings, report: Report, end: ExitStack) -> None:
     target = Target.of(options.runtime, options.architecture)
+    places = (options.path, options.output, options.report, options.staging)
+    if options.publish_bucket or any(map(storage.is_s3, places)):
+        storage.connect(publishing=bool(options.publish_bucket))
     wanted, picks, ran_code = _choose(options, target, settings, report)
     compiler = _compiler(target) if options.bytecode else None
     name = digest(picks, target, options, compiler)

@@ -25,6 +25,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _END_SECONDS = 10.0
 _FACTS = 1 << 16  # bytes
+_PROCESSES = 512
 # What programs and libraries need of a machine. Not in it, on purpose: homes, /root, /var, /run, /srv, /tmp,
 # and of /etc what is neither the loader's nor the resolver's nor a list of well-known names.
 _MACHINE = (
@@ -46,12 +47,12 @@ class Rules:
     Attributes:
         root: an empty folder, to build its file system in.
         read: paths that it may read and execute, beside what programs need of a machine.
-        write: folders that it may write.
+        write: folders that it may write; they become its user's.
         scratch: folders that it may write and nobody else reads, with how many bytes they may hold where the
             kernel lets us make file systems.
         needs: what another user must be able to read for the command to run as that user.
         port: the one TCP port it may connect to; None for no network at all.
-        limits: of its processes, by the names of setrlimit(2) without RLIMIT_.
+        limits: of its processes, by the names of setrlimit(2) without RLIMIT_; `NPROC` counts threads.
         wall_seconds: when the kernel ends it, should the builder not.
     """
 
@@ -159,6 +160,10 @@ def confined(
             process.wait()
             one.learn()
             os.close(facts)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    with suppress(OSError):
+                        stream.close()
 
 
 # Of the builder's own environment only what its interpreter needs to start.
@@ -175,7 +180,7 @@ def _written(
         "scratch": {**rules.scratch},
         "needs": [*rules.needs],
         "port": rules.port,
-        "limits": {**rules.limits},
+        "limits": {"NPROC": _PROCESSES, **rules.limits},
         "wall_seconds": rules.wall_seconds,
         "command": [*command],
         "environment": {**environment},

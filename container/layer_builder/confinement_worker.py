@@ -27,12 +27,15 @@ import signal
 import struct
 import sys
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     import ctypes
 except ImportError:  # a Python built on a machine without libffi: limits and another user are what remains
     ctypes = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NOBODY = 65534  # the overflow user and group of every Linux
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
@@ -45,7 +48,6 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 # The same on all machines: newer calls have one number (include/uapi/asm-generic/unistd.h).
 _SYS_MOUNT_SETATTR, _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 442, 444, 445, 446
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_PROCESSES = 512  # at once, threads counted
 _SCATTERED = 4096  # where the user's other processes count too, and not all can be seen
 _END_SECONDS = 10.0
 
@@ -108,7 +110,7 @@ class _Supervisor:
                 self.namespaces, self.drop = names, True
                 return
             if _nobody_can_reach(self.rules["needs"]):
-                _become_nobody()
+                _become_nobody(self.rules["write"])
                 self.user = "nobody"
         user, group = os.geteuid(), os.getegid()
         if not _unshare(_CLONE_NEWUSER | wanted):
@@ -163,7 +165,7 @@ class _Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
             if self.drop and self.user == "nobody":
-                _become_nobody()
+                _become_nobody(self.rules["write"])
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
             _limit(rules["limits"], apart="user" in self.namespaces)
             signal.alarm(rules["wall_seconds"] + 10)
@@ -522,11 +524,11 @@ def _only_tcp() -> list[_Instruction]:
 
 
 def _limit(limits: dict[str, int], *, apart: bool) -> None:
-    processes = _PROCESSES
+    processes = limits["NPROC"]
     if not apart:
         # All of the user's count, those outside our sight too; in a user namespace only what runs in it.
         user = os.geteuid()
-        processes = _threads_of(user) + (_PROCESSES if user == _NOBODY else _SCATTERED)
+        processes = _threads_of(user) + (processes if user == _NOBODY else max(processes, _SCATTERED))
     for name, value in {**limits, "NPROC": processes, "CORE": 0}.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
@@ -550,13 +552,16 @@ def _nobody_can_reach(paths: list[str]) -> bool:
     if child == 0:
         code = 1
         with contextlib.suppress(BaseException):
-            _become_nobody()
+            _become_nobody(())
             code = 0 if all(os.access(path, os.R_OK) for path in paths) else 1
         os._exit(code)
     return os.waitpid(child, 0)[1] == 0
 
 
-def _become_nobody() -> None:
+def _become_nobody(folders: Iterable[str]) -> None:
+    """Change the user for good, and have these folders be that user's."""
+    for folder in folders:
+        os.chown(folder, _NOBODY, _NOBODY)
     os.setgroups([])
     os.setgid(_NOBODY)
     os.setuid(_NOBODY)

@@ -42,6 +42,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Make a folder of our own that code of others may leave things in; none of it can stop its removal."""
+    folder = Path(tempfile.mkdtemp(prefix="layer-builder-"))
+    try:
+        yield folder
+    finally:
+        empty(folder)
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def empty(folder: Path) -> None:
     """Remove all that is in a folder, however deep it goes: others made it, and recursion has an end.
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from layer_builder.errors import PublishRefusedError, StorageUnavailableError
 
 if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
     from layer_builder.storage import S3Url
     from layer_builder.target import Target
 
 _BUSY = {"TooManyRequestsException", "ServiceException", "ThrottlingException", "500", "503"}
+
+
+@cache
+def client() -> LambdaClient:
+    """Make the client, credentials included.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: there is no region, or the configuration makes no sense.
+    """
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("lambda", config=Config(retries={"mode": "standard", "max_attempts": 5}))
 
 
 def publish(name: str, description: str, license_info: str | None, zip_url: S3Url, target: Target) -> str:
@@ -20,14 +36,11 @@ def publish(name: str, description: str, license_info: str | None, zip_url: S3Ur
         PublishRefusedError: Lambda does not take it.
         StorageUnavailableError: Lambda does not answer, or is busy.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     optional = {"LicenseInfo": license_info} if license_info else {}
     try:
-        client = boto3.client("lambda", config=Config(retries={"mode": "standard", "max_attempts": 5}))
-        answer = client.publish_layer_version(
+        answer = client().publish_layer_version(
             LayerName=name,
             Description=description,
             Content={"S3Bucket": zip_url.bucket, "S3Key": zip_url.key},

@@ -11,11 +11,10 @@ import hashlib
 import json
 import platform
 import re
+import stat
 import subprocess
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename
@@ -24,10 +23,12 @@ from layer_builder import files, interpreter, uv
 from layer_builder.errors import SdistBuildError, SdistNotBuildableError
 from layer_builder.fetch import fetch_file, path_of
 from layer_builder.filenames import wheel_of
+from layer_builder.limits import MAX_FILE_BYTES
 from layer_builder.origins import Origins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from layer_builder.interpreter import Interpreter
     from layer_builder.resolve import Pick
@@ -106,8 +107,8 @@ def _as_wheel(pick: Pick, target: Target, settings: Settings, origins: Origins) 
             return built
     python = builder(pick.name, target)
     source = fetch_file(pick, settings, origins)
-    with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
-        wheel = _build(pick, source, Path(folder), python, settings, origins)
+    with files.temporary() as folder:
+        wheel = _build(pick, source, folder, python, settings, origins)
         _check(pick, wheel, target)
         content = wheel.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -140,10 +141,16 @@ def _check(pick: Pick, wheel: Path, target: Target) -> None:
         name, version, _, tags = wheel_of(wheel.name)
     except InvalidWheelFilename:
         name, version, tags = None, None, frozenset()
-    if (name, str(version)) != (pick.name, pick.version) or wheel.is_symlink() or not tags & {*target.tags}:
+    if (name, str(version)) != (pick.name, pick.version) or not _is_file(wheel) or not tags & {*target.tags}:
         raise SdistBuildError(
             f"The source of {pick.name} {pick.version} was built to {wheel.name}, "
             f"which {target} does not load.",
             hint="Take a version that has a wheel.",
             details={"package": pick.name, "wheel": wheel.name, "output": []},
         )
+
+
+def _is_file(path: Path) -> bool:
+    """Tell a file of a possible length from links, pipes and whatever else a build may leave."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES

@@ -175,6 +175,27 @@ def unwritable(location: str) -> Iterator[None]:
         ) from error
 
 
+def connect(*, publishing: bool) -> None:
+    """Make the clients that a build needs, before code of others runs.
+
+    A client takes its credentials and service descriptions when it is made, from the user's files too: from
+    then on, a `credential_process` in ~/.aws/config or a folder ~/.aws/models that was put there means
+    nothing (AWS SDKs and Tools Reference Guide, "Process credential provider"; botocore's `loaders`).
+
+    Args:
+        publishing: whether a version will be published, too.
+
+    Raises:
+        StorageDeniedError: there is no region, or the configuration makes no sense.
+    """
+    with _errors("use AWS"):
+        _s3()
+        if publishing:
+            from layer_builder import publish
+
+            publish.client()
+
+
 @cache
 def _s3() -> S3Client:
     import boto3

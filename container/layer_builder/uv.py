@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from layer_builder import confinement
 from layer_builder import sources as source_list
@@ -54,6 +55,8 @@ _PASSED_ON = (
 # What the public index itself announces: its pages are good for ten minutes, its files never change.
 _FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
 _OURS = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
+_BUILD_FILE_BYTES = 2 << 30  # of one file
+_BUILD_PROCESSES = 4096
 TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
 _POLL = 0.2  # seconds, between looks at whether a process has ended whose pipes stay open
 _CHUNK = 1 << 16
@@ -116,7 +119,10 @@ def compile_lock(
         if python or not places.is_public:
             more = _build_environment(folder, python) if python else {}
             with _in_time(), _relayed(places, folder) as (relay, environment):
-                done = _run(command, requirements, environment | more)
+                if python:
+                    done = _run_confined(command, requirements, environment | more, folder, python, relay)
+                else:
+                    done = _run(command, requirements, environment)
             if relay.error and (done.returncode != 0 or relay.misled):
                 raise relay.error
             lock = done.stdout if done.returncode == 0 else ""
@@ -205,7 +211,8 @@ def build_wheel(
         *("--color", "never", "--no-progress", str(file)),
     ]
     with _relayed(source_list.of(settings, origins), str(folder)) as (relay, environment):
-        done = _run(command, (), environment | _build_environment(str(folder), python))
+        environment |= _build_environment(str(folder), python)
+        done = _run_confined(command, (), environment, str(folder), python, relay, file)
     if relay.error and done.returncode != 0:
         raise relay.error
     return Outcome(done.returncode, "", relay.without_address(f"{done.stdout}{done.stderr}"))
@@ -235,6 +242,48 @@ def _run(
     command: list[str], lines: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     return _communicate(command, "".join(f"{line}\n" for line in lines), environment)
+
+
+def _run_confined(
+    command: list[str],
+    lines: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    python: Interpreter,
+    relay: Relay,
+    *files_read: Path,
+) -> subprocess.CompletedProcess[str]:
+    """Run uv where it will start code of packages: with this one folder, and the relay for a network.
+
+    Compilers are where the system, the PATH and /opt have them.
+    """
+    searched = [one for one in os.get_exec_path() if Path(one).is_absolute() and Path(one) != Path.home()]
+    with tempfile.TemporaryDirectory(prefix="layer-builder-") as root:
+        Path(root).chmod(0o755)
+        rules = confinement.Rules(
+            root=Path(root),
+            read=[command[0], *confinement.parts_of(python), *map(str, files_read), *searched, "/opt"],
+            write=[folder],
+            needs=[command[0], str(python.path), *map(str, files_read), folder],
+            port=urlsplit(relay.url).port,
+            limits={"FSIZE": _BUILD_FILE_BYTES, "NPROC": _BUILD_PROCESSES},
+            wall_seconds=TIMEOUT,
+        )
+        with confinement.confined(
+            rules,
+            command,
+            environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        ) as one:
+            text = "".join(f"{line}\n" for line in lines)
+            stdout, stderr = _exchange(one.process, text.encode(), time.monotonic() + TIMEOUT)
+    status = 1 if one.status is None else one.status
+    told = stderr.decode(errors="replace") or one.failure
+    return subprocess.CompletedProcess(command, status, stdout.decode(errors="replace"), told)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What code of a source can do to the build that runs it: nothing that gets under another layer's name."""
+"""What code of a source can do to the build that runs it: nothing that gets under another layer's name.
+
+Builds are not confined here, as on a kernel that can do nothing of the sort.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,13 @@ if TYPE_CHECKING:
     from layer_builder.settings import Settings
 
 GOOD, EVIL = "good = 1\n", "evil = 1\n"
+
+
+@pytest.fixture(autouse=True)
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        uv, "_run_confined", lambda command, lines, environment, *_: uv._run(command, lines, environment)
+    )
 
 
 @pytest.fixture

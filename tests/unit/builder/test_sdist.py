@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import platform
+import secrets
 import tarfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from layer_builder.errors import (
 from layer_builder.fetch import fetch
 from layer_builder.resolve import Pick, resolve
 from layer_builder.target import RUNTIMES, Target
+from tests.unit.builder.confined import let_write
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
@@ -80,12 +83,13 @@ def here() -> Target:
 
 
 @pytest.fixture
-def builds(tmp_path: Path, index: Index) -> Path:
+def builds(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An index with `src`, which has no wheel, what it needs, and a note of each build."""
+    let_write(monkeypatch, tmp_path / "notes")
     make_wheel(index.folder, "tool")
     make_wheel(index.folder, "dep")
-    make_source(index.folder, tmp_path / "builds")
-    return tmp_path / "builds"
+    make_source(index.folder, tmp_path / "notes/builds")
+    return tmp_path / "notes/builds"
 
 
 def built(text: str, target: Target, settings: Settings, *allowed: str) -> dict[str, Pick]:
@@ -133,10 +137,10 @@ def test_what_a_build_needs_must_have_wheels(
     builds: Path, index: Index, settings: Settings, here: Target, tmp_path: Path
 ) -> None:
     (index.folder / "tool-1.0-py3-none-any.whl").unlink()
-    make_source(index.folder, tmp_path / "tool-built", name="tool")
+    make_source(index.folder, tmp_path / "notes/tool-built", name="tool")
     with pytest.raises(SdistBuildError):
         built("src", here, settings, "src")
-    assert not (tmp_path / "tool-built").exists()
+    assert not (tmp_path / "notes/tool-built").exists()
 
 
 @pytest.mark.attack("package: looks for credentials while it is built")
@@ -208,28 +212,30 @@ def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
     picks = resolve(requirements.parse("src"), here, settings, ["src"]).picks
     # The same source again, but slow, and under the digest that was resolved.
     (index.folder / "src-1.0.tar.gz").unlink()
-    pipe = tmp_path / "pids"
+    begun, mark = tmp_path / "notes/begun", f"{secrets.randbelow(10**12)}"
     slow = make_source(
         index.folder,
         builds,
-        more=f"import subprocess, time; p = subprocess.Popen(['sleep', '600']); "
-        f"open({str(pipe)!r}, 'w').write(f'{{os.getpid()}} {{p.pid}}'); time.sleep(600)",
+        more=f"import subprocess, time; subprocess.Popen(['sleep', '{mark}'], start_new_session=True); "
+        f"open({str(begun)!r}, 'w'); time.sleep(600)",
     )
     digest = hashlib.sha256(slow.read_bytes()).hexdigest()
     source = next(pick for pick in picks if pick.is_sdist)
     monkeypatch.setattr(uv, "TIMEOUT", 5)
     with pytest.raises(SdistBuildError, match="within 5 seconds"):
         sdist.as_wheels([replace(source, sha256=digest)], here, settings)
-    for pid in pipe.read_text().split():
-        assert not running(Path("/proc", pid))
+    assert begun.exists()
+    assert not running(mark)
 
 
-def running(process: Path) -> bool:
-    """Tell whether a process still runs; one that was killed may wait a little for whoever inherits it."""
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+def running(mark: str) -> list[str]:
+    """The processes that have this on their command line."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if mark.encode() in place.read_bytes().split(b"\0"):
+                found.append(place.parent.name)
+    return found
 
 
 def test_hashes_of_the_requirements_hold_for_sources(

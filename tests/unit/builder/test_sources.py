@@ -16,6 +16,7 @@ from layer_builder.fetch import fetch
 from layer_builder.origins import origin_of
 from layer_builder.resolve import resolve
 from layer_builder.target import Target
+from tests.unit.builder.confined import let_write
 from tests.unit.builder.test_sdist import here, make_source
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
@@ -149,15 +150,20 @@ def test_uv_explains_in_words_that_name_no_relay(private: Index, both: Settings)
 
 @pytest.mark.attack("package: looks for the index's password while it is built")
 def test_a_build_gets_what_it_needs_from_the_private_index_and_no_password(
-    private: Index, both: Settings, tmp_path: Path, request: pytest.FixtureRequest
+    private: Index,
+    both: Settings,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    let_write(monkeypatch, tmp_path / "notes")
     target = request.getfixturevalue("here")
     make_wheel(private.folder, "tool")
     make_wheel(private.folder, "dep")
-    make_source(private.folder, tmp_path / "builds")
+    make_source(private.folder, tmp_path / "notes/builds")
     picks = resolve(requirements.parse("src"), target, both, ["src"]).picks
     assert len(sdist.as_wheels(picks, target, both)) == 2
-    notes = (tmp_path / "builds").read_text()
+    notes = (tmp_path / "notes/builds").read_text()
     assert notes
     assert PASSWORD not in notes
     assert Login("team", PASSWORD).header not in notes
