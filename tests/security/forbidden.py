@@ -45,6 +45,37 @@ EVERYBODY: Sequence[tuple[str, str]] = (
     ("kms:Decrypt", "arn:aws:kms:{account}:key/00000000-0000-0000-0000-000000000000"),
 )
 
+# Whatever a package brings along has these rights.
+JOB: Sequence[tuple[str, str]] = (
+    *PUBLISHING,
+    UPLOADING,
+    ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
+    ("s3:GetObject", OBJECT + "claims/web-py313-arm64.json"),
+    ("s3:GetObject", OBJECT + "builds/x/y/z/1/report.json"),
+    ("s3:GetObjectVersion", OBJECT + "layers/0.zip"),
+    ("s3:GetObjectVersion", OBJECT + "builds/x/y/z/1/report.json"),
+    ("s3:PutObject", OBJECT + "layers/0.zip"),
+    ("s3:PutObject", OBJECT + "layers/0.json"),
+    ("s3:PutObject", OBJECT + "layers/web-py313-arm64/0.zip"),
+    ("s3:DeleteObject", OBJECT + "builds/x/y/z/1/report.json"),
+    ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),
+    ("s3:PutObject", OBJECT + "claims/web-py313-arm64.json"),
+    ("s3:ListBucket", "arn:aws:s3:::{bucket}"),
+    ("s3:ListBucketVersions", "arn:aws:s3:::{bucket}"),
+    ("lambda:GetLayerVersion", LAMBDA + "layer:web-py313-arm64:1"),
+    ("lambda:InvokeFunction", LAMBDA + "function:{stack}-PublishLayer"),
+    ("states:StartExecution", "arn:aws:states:{account}:stateMachine:{stack}-build-layers"),
+    ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
+    ("events:PutEvents", "arn:aws:events:{account}:event-bus/default"),
+    ("ecr:GetAuthorizationToken", "*"),
+    ("logs:PutLogEvents", "arn:aws:logs:{account}:log-group:/aws/batch/{stack}:*"),
+    # Of the secret and of CodeArtifact's repository that the stack was given, nothing but reading.
+    ("secretsmanager:PutSecretValue", "arn:aws:secretsmanager:{account}:secret:index-AbCdEf"),
+    ("codeartifact:PublishPackageVersion", "arn:aws:codeartifact:{account}:package/ours/shared/pypi//x"),
+    ("codeartifact:ReadFromRepository", "arn:aws:codeartifact:{account}:repository/ours/another"),
+    ("codeartifact:GetAuthorizationToken", "arn:aws:codeartifact:{account}:domain/another"),
+)
+
 FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     "StartBuildRole": (
         *PUBLISHING,
@@ -65,30 +96,12 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
         ("states:StartExecution", "arn:aws:states:{account}:stateMachine:{stack}-build-layers"),
     ),
-    # Whatever a package brings along has these rights.
-    "JobRole": (
-        *PUBLISHING,
-        UPLOADING,
-        ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
-        ("s3:GetObject", OBJECT + "claims/web-py313-arm64.json"),
-        ("s3:GetObject", OBJECT + "builds/x/y/report.json"),
-        ("s3:GetObjectVersion", OBJECT + "layers/0.zip"),
-        ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),
-        ("s3:PutObject", OBJECT + "claims/web-py313-arm64.json"),
-        ("s3:ListBucket", "arn:aws:s3:::{bucket}"),
-        ("s3:ListBucketVersions", "arn:aws:s3:::{bucket}"),
-        ("lambda:GetLayerVersion", LAMBDA + "layer:web-py313-arm64:1"),
-        ("lambda:InvokeFunction", LAMBDA + "function:{stack}-PublishLayer"),
-        ("states:StartExecution", "arn:aws:states:{account}:stateMachine:{stack}-build-layers"),
-        ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
-        ("events:PutEvents", "arn:aws:events:{account}:event-bus/default"),
-        ("ecr:GetAuthorizationToken", "*"),
-        ("logs:PutLogEvents", "arn:aws:logs:{account}:log-group:/aws/batch/{stack}:*"),
-        # Of the secret and of CodeArtifact's repository that the stack was given, nothing but reading.
-        ("secretsmanager:PutSecretValue", "arn:aws:secretsmanager:{account}:secret:index-AbCdEf"),
-        ("codeartifact:PublishPackageVersion", "arn:aws:codeartifact:{account}:package/ours/shared/pypi//x"),
-        ("codeartifact:ReadFromRepository", "arn:aws:codeartifact:{account}:repository/ours/another"),
-        ("codeartifact:GetAuthorizationToken", "arn:aws:codeartifact:{account}:domain/another"),
+    "JobRole": JOB,
+    # Nor does a build from source see what others have built.
+    "SourceJobRole": (
+        *JOB,
+        ("s3:GetObject", OBJECT + "layers/0.zip"),
+        ("s3:GetObject", OBJECT + "layers/0.json"),
     ),
     "JobExecutionRole": (
         *PUBLISHING,
@@ -102,8 +115,8 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         UPLOADING,
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),
-        ("s3:PutObject", OBJECT + "layers/0.zip"),
-        ("s3:PutObject", OBJECT + "builds/x/y/report.json"),
+        ("s3:PutObject", OBJECT + "builds/x/y/z/1/report.json"),
+        ("lambda:DeleteLayerVersion", LAMBDA + "layer:web:1"),
         ("ssm:PutParameter", "arn:aws:ssm:{account}:parameter/another"),
         ("ssm:DeleteParameter", "arn:aws:ssm:{account}:parameter/layerdrop/web-py313-arm64"),
         ("lambda:RemoveLayerVersionPermission", LAMBDA + "layer:web-py313-arm64:1"),

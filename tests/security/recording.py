@@ -150,6 +150,11 @@ def drive(driver: Driver) -> None:
     assert driver.build("x86_64/other", "friendly")["status"] == "SUCCEEDED"
     # The same again: neither built nor published.
     assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
+    # With leave to build from source: another role.
+    for architecture in ("arm64", "x86_64"):
+        allowed = settings.format("allow-sdist", '["odd"]') + "friendly"
+        sources = driver.build(f"{architecture}/sources", allowed)
+        assert sources["status"] == "SUCCEEDED", sources["error"]
     # A second version, for which the first one goes.
     for text in ("friendly", "friendly\nother"):
         retired = driver.build("arm64/retired", text)["layers"][0]
