@@ -15,6 +15,7 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = Path(__file__).parents[3]
 IMAGE = ROOT / "infra/image.yaml"
 NETWORK = ROOT / "infra/network.yaml"
+SCRIPT = ROOT / "container/build_image.sh"
 
 
 def translated(template: Path) -> dict[str, Any]:
