@@ -19,6 +19,7 @@ RUNTIME      ?=
 NAME         ?=
 CI           ?=
 PYTEST_ARGS  ?=
+SMOKE_ARGS   ?=
 
 .PHONY: help
 help: ## this list
@@ -70,6 +71,10 @@ delete: $(VENV)/run.stamp ## delete the stack; says what goes and what stays, an
 .PHONY: release
 release: $(VENV)/run.stamp ## make a layer's name free for another requirements file NAME=…
 	@$(if $(NAME),,echo 'Say which layer is meant: make release NAME=web-py313-arm64' >&2; exit 2;) PYTHONPATH=infra $(BIN)/python -m stack release '$(NAME)'
+
+.PHONY: smoke
+smoke: build ## try it whole in your AWS account: deploy, build, import, measure, delete (asks first) [SMOKE_ARGS=…]
+	@PYTHONPATH=infra $(BIN)/python -m smoke $(SMOKE_ARGS)
 
 .PHONY: lock
 lock: $(VENV)/uv.stamp ## renew the hashed requirements files
