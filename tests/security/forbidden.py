@@ -168,4 +168,13 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("codebuild:StartBuild", "arn:aws:codebuild:{account}:project/another"),
         ("codebuild:UpdateProject", "arn:aws:codebuild:{account}:project/{stack}"),
     ),
+    # EventBridge, which starts the monthly builds.
+    "RenewalRole": (
+        *PUBLISHING,
+        UPLOADING,
+        ("ecr:PutImage", "arn:aws:ecr:{account}:repository/{stack}"),
+        ("codebuild:StartBuild", "arn:aws:codebuild:{account}:project/another"),
+        ("codebuild:UpdateProject", "arn:aws:codebuild:{account}:project/{stack}"),
+        ("codebuild:StopBuild", "arn:aws:codebuild:{account}:project/{stack}"),
+    ),
 }
