@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 SHA256 = "a" * 64
 ESCAPES = "\x1b]52;c;ZXZpbA==\x07 \x9b31m \x7f \r \u202e \u2066 \u200f \u2028 \U000e0041"
+# ru_maxrss would have the memory of the process that started it, too.
 READ = """
 import resource, sys
+from pathlib import Path
 from layer_builder import requirements
 from layer_builder.errors import BuildError
 try:
@@ -41,7 +43,8 @@ try:
 except BuildError as error:
     code, message = error.code, error.message
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, code, len(message))
+memory = int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]) << 10
+print(usage.ru_utime + usage.ru_stime, memory, code, len(message))
 """
 
 # Each grows with its argument; about as many characters.

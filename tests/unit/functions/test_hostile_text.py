@@ -44,15 +44,18 @@ BLOCKS = {
     "thousands of keys": [f"a{number} = 1" for number in range(3_000)],
     "what a terminal obeys": ['"\\u001b]52;c;ZXZpbA==\\u0007\\u202e" = 1'],
 }
+# ru_maxrss would have the memory of the process that started it, too.
 READ = """
 import resource, sys
+from pathlib import Path
 from layerdrop import settings
 from layerdrop.errors import BuildError
 try:
     settings.parse(sys.stdin.read())
 except BuildError as error:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+    memory = int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]) << 10
+    print(usage.ru_utime + usage.ru_stime, memory)
     print(error)
 """
 
