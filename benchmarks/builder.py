@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from layer_builder import interpreter, uv
-from layer_builder.settings import Settings
-from layer_builder.target import RUNTIMES
+from layer_builder.ground import interpreter
+from layer_builder.ground.settings import Settings
+from layer_builder.ground.target import RUNTIMES
+from layer_builder.indexes import public_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,9 +64,12 @@ FLOOR = """
 import shutil, sys, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from layer_builder import requirements, resolve, settings, target
-wanted = requirements.parse(sys.argv[3].replace("|", "\\n"))
-found = resolve.resolve(wanted, target.Target.of(*sys.argv[1:3]), settings.Settings.from_environment())
+from layer_builder import environment
+from layer_builder.ground import target
+from layer_builder.requirements import parser
+from layer_builder.resolution import resolve
+wanted = parser.parse(sys.argv[3].replace("|", "\\n"))
+found = resolve.resolve(wanted, target.Target.of(*sys.argv[1:3]), environment.read())
 def get(pick):
     with urllib.request.urlopen(pick.url) as body, Path(sys.argv[4], pick.filename).open("wb") as file:
         shutil.copyfileobj(body, file, 1 << 18)
@@ -179,7 +183,7 @@ def call(command: list[str], folder: Path | None = None, **environment: str) -> 
 def prepared(folder: Path, runtime: str, python: Path) -> Bench:
     """Make what the rivals need: an environment with pip, and uv's leave to keep pages."""
     call([str(BIN / "uv"), "venv", "--quiet", "--seed", "--python", str(python), str(folder / "environment")])
-    pages, index = folder / "uv.toml", uv.default_index(Settings(folder / "uv"))
+    pages, index = folder / "uv.toml", public_index.address(Settings(folder / "uv"))
     lines = [f"url = {json.dumps(index)}", "default = true"]
     lines.append('cache-control = { api = "max-age=600", files = "max-age=365000000, immutable" }')
     pages.write_text("\n".join(["[[index]]", *lines, ""]) if index else "")

@@ -24,12 +24,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from layer_builder import archive, bytecode, requirements
-from layer_builder.bytecode import Compiler
-from layer_builder.fetch import fetch
-from layer_builder.resolve import resolve
-from layer_builder.settings import Settings
-from layer_builder.target import RUNTIMES, Target
+from layer_builder import environment
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer import archive, bytecode
+from layer_builder.layer.bytecode import Compiler
+from layer_builder.requirements import parser
+from layer_builder.resolution.resolve import resolve
+from layer_builder.wheels.fetch import fetch
 
 PACKAGES = ("pandas", "boto3", "pydantic")
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
@@ -104,8 +105,8 @@ def at_hand(runtime: str | None) -> tuple[Target, Compiler] | None:
 
 def layers(console: Console, folder: Path, target: Target, compiler: Compiler) -> list[Tree]:
     """Merge the layer, once without and once with bytecode, and unpack both."""
-    settings = Settings.from_environment()
-    picks = resolve(requirements.parse("\n".join(PACKAGES)), target, settings).picks
+    settings = environment.read()
+    picks = resolve(parser.parse("\n".join(PACKAGES)), target, settings).picks
     wheels = fetch(picks, settings)
     (folder / "pins.txt").write_text("".join(f"{pick.name}=={pick.version}\n" for pick in picks))
     plan = archive.plan(wheels, target)

@@ -11,19 +11,19 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from layer_builder import __version__, redaction, wording
-from layer_builder.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
-from layer_builder.limits import MAX_UNZIPPED_BYTES
+from layer_builder import __version__, environment
+from layer_builder.ground import redaction, wording
+from layer_builder.ground.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
+from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
+from layer_builder.ground.target import ARCHITECTURES, RUNTIMES
 from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options, staged
-from layer_builder.report import Report
-from layer_builder.settings import Settings
-from layer_builder.target import ARCHITECTURES, RUNTIMES
+from layer_builder.results.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from layer_builder.report import Layer
+    from layer_builder.results.report import Layer
 
 log = logging.getLogger("layer_builder")
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _stop_on_signals()
         from layer_builder.build import build
 
-        build(options, Settings.from_environment(), report)
+        build(options, environment.read(), report)
     except BuildError as error:
         report.error = error
     except Exception:
@@ -292,7 +292,7 @@ def _close(report: Report, place: str, seconds: float, *, is_new: bool = False) 
         log.warning("warning: %s", wording.sentence(warning))
     failures = [report.error] if report.error else []
     if place:
-        from layer_builder import storage
+        from layer_builder.results import storage
 
         try:
             storage.write(place, report.to_json(), "application/json", is_new=is_new)

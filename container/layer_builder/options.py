@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from layer_builder.errors import UsageError
-from layer_builder.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
+from layer_builder.ground.errors import UsageError
+from layer_builder.ground.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
 
 DEFAULT_RUNTIME = "python3.13"
 DEFAULT_ARCHITECTURE = "arm64"

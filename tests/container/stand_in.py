@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layer_builder.interpreter import find
+from layer_builder.ground.interpreter import find
 from tests.container.debian import DebianError, Suite, locked, unpack
 
 if TYPE_CHECKING:

@@ -94,7 +94,8 @@ def test_an_interpreter_of_each_runtime_is_at_hand(image: Image, minor: str) -> 
     if minor in stand_in.missing(image.engine, image.name):
         pytest.skip(f"neither Debian nor this machine has a Python {minor} for the stand-in base")
     found = image.python(
-        f"from layer_builder.interpreter import find; found = find({minor!r}); print(found.minor, found.path)"
+        "from layer_builder.ground.interpreter import find; "
+        f"found = find({minor!r}); print(found.minor, found.path)"
     )
     assert found.stdout.split()[0] == minor, found.stderr
     imported = image.python("import ssl, ctypes, sqlite3, lzma, bz2, zlib", program=found.stdout.split()[1])

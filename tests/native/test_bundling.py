@@ -19,7 +19,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import layer_builder
-from layer_builder import base_libraries, elf, import_check, interpreter
+from layer_builder.ground import interpreter
+from layer_builder.proof import base_libraries, import_check
+from layer_builder.wheels import elf
 from tests.native.repository import PACKAGES
 
 if TYPE_CHECKING:
@@ -186,7 +188,7 @@ def test_microdnf_gives_the_same_bytes_from_the_few_options_it_has(
 @pytest.mark.skipif(not shutil.which("microdnf"), reason="there is no microdnf on this machine")
 def test_a_real_microdnf_understands_the_command(tmp_path: Path, repositories: dict[str, Path]) -> None:
     """Where Debian has none, Fedora and its relatives do."""
-    from layer_builder.package_manager import PackageManager
+    from layer_builder.system_libraries.package_manager import PackageManager
 
     (tmp_path / "repositories").mkdir()
     (tmp_path / "repositories/test.repo").write_text(

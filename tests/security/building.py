@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_builder.target import RUNTIMES
+from layer_builder.ground.target import RUNTIMES
 from tests.security import lesser_kernel
 from tests.security.lesser_kernel import FILTERS, LANDLOCK, NAMESPACES
 from tests.unit.builder.native_maker import HERE

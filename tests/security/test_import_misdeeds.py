@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import import_check, interpreter
-from layer_builder.confinement_worker import CALLS
-from layer_builder.import_check import Modules, UnpackError, check, unpack
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground import interpreter
+from layer_builder.ground.confinement_worker import CALLS
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.proof import import_check
+from layer_builder.proof.import_check import Modules, UnpackError, check, unpack
 from tests.security.building import KERNELS, build, open_folder, own, user_of
 from tests.unit.builder.native_maker import HERE, Library, compile_one, needs_gcc
 from tests.unit.builder.wheel_maker import Index, make_wheel
@@ -24,7 +25,7 @@ from tests.unit.builder.wheel_maker import Index, make_wheel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from layer_builder.import_check import Result
+    from layer_builder.proof.import_check import Result
 
 RUNTIME = "python{}.{}".format(*sys.version_info[:2])
 runs = pytest.mark.skipif(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder.bytecode import Compiler
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer.bytecode import Compiler
 from tests.unit.builder.wheel_maker import make_wheel
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from layer_builder import lock
-from layer_builder.errors import BuildError
-from layer_builder.target import Target
+from layer_builder.ground.errors import BuildError
+from layer_builder.ground.target import Target
+from layer_builder.resolution import lock
 from tests.unit.builder.wheel_maker import make_wheel, pick_of
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from layer_builder import archive, paths, wheel
-from layer_builder.archive import Plan
-from layer_builder.errors import UnsafeWheelError
-from layer_builder.layout import Entry
-from layer_builder.target import Target
+from layer_builder.ground.errors import UnsafeWheelError
+from layer_builder.ground.target import Target
+from layer_builder.layer import archive
+from layer_builder.layer.archive import Plan
+from layer_builder.layer.layout import Entry
+from layer_builder.wheels import paths, wheel
 from tests.unit.builder.wheel_maker import load, make_wheel, pick_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import elf
+from layer_builder.wheels import elf
 from tests.security.builder.elf_maker import Elf, library_versions, versions_of_one
 from tests.unit.builder.wheel_maker import make_wheel
 

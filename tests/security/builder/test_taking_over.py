@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from layer_builder import archive, interpreter, shadows
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground import interpreter
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer import archive, shadows
 from tests.unit.builder.wheel_maker import Content, load, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from layer_builder.archive import Plan
+    from layer_builder.layer.archive import Plan
     from tests.security.builder.conftest import Build
     from tests.unit.builder.wheel_maker import Index
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from layer_builder import confinement
+from layer_builder.ground import confinement
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder.settings import Settings
+from layer_builder.ground.settings import Settings
 from tests.unit.builder.wheel_maker import Index
 
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import archive, elf
-from layer_builder.native import LayerElf
+from layer_builder.layer import archive
+from layer_builder.proof.native import LayerElf
+from layer_builder.wheels import elf
 from tests.unit.builder.wheel_maker import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from layer_builder.archive import Plan
-    from layer_builder.elf import ElfFacts
-    from layer_builder.target import Target
+    from layer_builder.ground.target import Target
+    from layer_builder.layer.archive import Plan
+    from layer_builder.wheels.elf import ElfFacts
 
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 HERE = next((name for name, machine in MACHINES.items() if machine == platform.machine()), "")

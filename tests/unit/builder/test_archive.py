@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layer_builder import archive
-from layer_builder.errors import UnsafeWheelError
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground.errors import UnsafeWheelError
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer import archive
 from tests.unit.builder.wheel_maker import Content, load, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from layer_builder.archive import Written
+    from layer_builder.layer.archive import Written
 
 TARGET = Target(RUNTIMES["python3.13"], "arm64")
 SITE = "python/lib/python3.13/site-packages/"
@@ -224,8 +224,8 @@ def test_entries_say_nothing_about_where_and_when_they_were_made(tmp_path: Path,
 
 MERGE = """
 import sys, pathlib
-from layer_builder import archive
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.layer import archive
+from layer_builder.ground.target import RUNTIMES, Target
 from tests.unit.builder.wheel_maker import load
 with open(sys.argv[1], "wb") as stream:
     wheels = [load(pathlib.Path(file)) for file in sys.argv[2:]]

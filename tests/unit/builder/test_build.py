@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_builder import elf, interpreter, wheel
 from layer_builder.build import build
-from layer_builder.errors import BuildError, LayerTooLargeError
-from layer_builder.import_check import ImportCheckError
-from layer_builder.libraries import MissingLibraryError
+from layer_builder.ground import interpreter
+from layer_builder.ground.errors import BuildError, LayerTooLargeError
+from layer_builder.ground.target import RUNTIMES
 from layer_builder.options import Options
-from layer_builder.prove import WrongMachineError
-from layer_builder.report import Report
-from layer_builder.target import RUNTIMES
+from layer_builder.proof.import_check import ImportCheckError
+from layer_builder.proof.libraries import MissingLibraryError
+from layer_builder.proof.prove import WrongMachineError
+from layer_builder.results.report import Report
+from layer_builder.wheels import elf, wheel
 from tests.unit.builder.native_maker import HERE, MACHINES, Library, compile_one, module_source, needs_gcc
 from tests.unit.builder.wheel_maker import make_wheel, pick_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
     from tests.unit.builder.wheel_maker import Index
 
 AT_HAND = next((name for name in reversed(RUNTIMES) if interpreter.find(name.removeprefix("python"))), "")

@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import archive, bytecode, prove
-from layer_builder.bytecode import Bytecode, BytecodeError, Compiler
-from layer_builder.errors import EXIT_BUG, EXIT_INPUT
-from layer_builder.interpreter import Interpreter
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground.errors import EXIT_BUG, EXIT_INPUT
+from layer_builder.ground.interpreter import Interpreter
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer import archive, bytecode
+from layer_builder.layer.bytecode import Bytecode, BytecodeError, Compiler
+from layer_builder.proof import prove
 from tests.unit.builder.wheel_maker import Content, load, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from layer_builder.archive import Plan
-    from layer_builder.wheel import Wheel
+    from layer_builder.layer.archive import Plan
+    from layer_builder.wheels.wheel import Wheel
 
 # What Python takes and what it does not, in the shapes that could make a difference.
 MODULES: dict[str, str | bytes | Content] = {

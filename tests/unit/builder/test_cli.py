@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 
 import layer_builder
 from layer_builder import cli
-from layer_builder.errors import UsageError
+from layer_builder.ground.errors import UsageError
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
@@ -446,7 +446,7 @@ def test_nothing_heavy_is_imported_for_a_build_from_the_cache(
     imported = {
         line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")
     }
-    assert "layer_builder.archive" in imported
+    assert "layer_builder.layer.archive" in imported
     assert imported.isdisjoint(
         {"boto3", "botocore", "urllib3", "ssl", "email.parser", "concurrent.futures", "asyncio"}
     )

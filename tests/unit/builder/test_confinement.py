@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layer_builder import confinement
+from layer_builder.ground import confinement
 
 SCRIPT = """
 import subprocess, sys, os

@@ -11,11 +11,13 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from layer_builder import credentials, redaction, sources
-from layer_builder.credentials import Login
-from layer_builder.errors import IndexDeniedError, IndexUnreachableError, UsageError
-from layer_builder.report import Report
-from layer_builder.settings import Settings
+from layer_builder import environment
+from layer_builder.ground import redaction
+from layer_builder.ground.errors import IndexDeniedError, IndexUnreachableError, UsageError
+from layer_builder.ground.login import Login
+from layer_builder.ground.settings import Settings
+from layer_builder.indexes import credentials, sources
+from layer_builder.results.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,7 +142,7 @@ def test_what_is_no_repository_is_refused(arn: str) -> None:
 def test_a_url_s_credentials_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYER_BUILDER_INDEX_URL", "https://u:p%40ss-word@packages.example.com/simple")
     monkeypatch.setenv("LAYER_BUILDER_EXTRA_INDEX_URLS", "https://a.example.com/x, https://b.example.com/y")
-    settings = Settings.from_environment()
+    settings = environment.read()
     assert settings.index_url == INDEX
     assert settings.extra_index_urls == ("https://a.example.com/x", "https://b.example.com/y")
     assert dict(settings.logins) == {ORIGIN: Login("u", "p@ss-word")}
@@ -162,7 +164,7 @@ def test_an_address_that_makes_no_sense_is_refused(
 ) -> None:
     monkeypatch.setenv("LAYER_BUILDER_INDEX_URL", url)
     with pytest.raises(error) as caught:
-        Settings.from_environment()
+        environment.read()
     assert "hunter2" not in str(vars(caught.value))
 
 

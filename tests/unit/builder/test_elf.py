@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layer_builder import elf
-from layer_builder.elf import Collector, ElfFacts, VersionNeed
-from layer_builder.errors import UnsafeWheelError
-from layer_builder.target import Target
+from layer_builder.ground.errors import UnsafeWheelError
+from layer_builder.ground.target import Target
+from layer_builder.wheels import elf
+from layer_builder.wheels.elf import Collector, ElfFacts, VersionNeed
 from tests.unit.builder.native_maker import (
     WHEELHOUSE,
     Library,
@@ -363,7 +363,7 @@ def test_json_keeps_everything(facts: tuple[ElfFacts, ...]) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from layer_builder import elf
+from layer_builder.wheels import elf
 for wheel in sys.argv[1:]:
     assert elf.scan(Path(wheel))
 # Not getrusage: its peak begins with that of the process that started this one.

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import fetch as fetch_module
-from layer_builder import wheel
-from layer_builder.errors import HashMismatchError, IndexUnreachableError, UnsafeWheelError
-from layer_builder.fetch import fetch, is_cached
+from layer_builder.ground.errors import HashMismatchError, IndexUnreachableError, UnsafeWheelError
+from layer_builder.wheels import fetch as fetch_module
+from layer_builder.wheels import wheel
+from layer_builder.wheels.fetch import fetch, is_cached
 from tests.unit.builder.wheel_maker import Index, make_wheel, pick_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layer_builder.resolve import Pick
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
+    from layer_builder.wheels.pick import Pick
 
 
 @pytest.fixture

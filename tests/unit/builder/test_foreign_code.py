@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import fetch as fetch_module
-from layer_builder import lock, requirements, resolve, uv
 from layer_builder.build import build, digest
-from layer_builder.errors import HashMismatchError, ResolutionError
+from layer_builder.ground.errors import HashMismatchError, ResolutionError
+from layer_builder.ground.target import Target
 from layer_builder.options import Options
-from layer_builder.report import Report
-from layer_builder.target import Target
+from layer_builder.requirements import parser
+from layer_builder.resolution import lock, resolve, uv
+from layer_builder.results.report import Report
+from layer_builder.wheels import fetch as fetch_module
+from layer_builder.wheels.pick import Pick
 from tests.unit.builder.test_sdist import here, make_source  # noqa: F401 (a fixture)
 from tests.unit.builder.wheel_maker import Index, make_wheel, pick_of
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
 
 GOOD, EVIL = "good = 1\n", "evil = 1\n"
 
@@ -125,7 +127,7 @@ def test_a_built_wheel_that_changed_is_not_taken(
 def test_a_forged_source_in_the_cache_is_not_built(
     index: Index, settings: Settings, dep: tuple[Path, Path]
 ) -> None:
-    from layer_builder.origins import Origins
+    from layer_builder.requirements.origins import Origins
 
     good, forged = dep
     pick = replace(pick_of(good), url=f"{index.url.removesuffix('/simple')}/files/{good.name}")
@@ -188,7 +190,7 @@ def test_what_uv_chooses_must_be_listed(
     listed = {f"http://127.0.0.1:9/x/files/0/{good.name}": f"https://packages.example.com/{good.name}"}
     monkeypatch.setattr(uv, "compile_lock", lambda *_, **__: uv.Outcome(0, text, "", listed))
     with pytest.raises(ResolutionError, match="none that the package indexes list"):
-        resolve.resolve(requirements.parse("dep"), here, settings)
+        resolve.resolve(parser.parse("dep"), here, settings)
 
 
 @pytest.mark.attack("a build from source comes to the digest of a layer that is made of the same wheels")
@@ -214,7 +216,7 @@ def test_a_lock_with_a_source_is_located_whole(
     bad = "https://evil.example.com/dep-1.0-py3-none-any.whl"
     picks = [
         replace(pick_of(good), url=bad),
-        resolve.Pick("src", "1.0", source.name, bad, hashlib.sha256(source.read_bytes()).hexdigest()),
+        Pick("src", "1.0", source.name, bad, hashlib.sha256(source.read_bytes()).hexdigest()),
     ]
     place = fetch_module.path_of(picks[0], settings)
     place.parent.mkdir(parents=True)

@@ -18,21 +18,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import layer_builder
-from layer_builder import access, interpreter, requirements, web
-from layer_builder import sources as source_list
-from layer_builder.access import Access
-from layer_builder.credentials import Login
-from layer_builder.errors import AddressRefusedError, BuildError
-from layer_builder.fetch import fetch
-from layer_builder.origins import origin_of
-from layer_builder.resolve import resolve
-from layer_builder.target import Target
+from layer_builder.ground import interpreter
+from layer_builder.ground.errors import AddressRefusedError, BuildError
+from layer_builder.ground.login import Login
+from layer_builder.ground.target import Target
+from layer_builder.indexes import access, web
+from layer_builder.indexes import sources as source_list
+from layer_builder.indexes.access import Access
+from layer_builder.requirements import parser
+from layer_builder.requirements.origins import origin_of
+from layer_builder.resolution.resolve import resolve
+from layer_builder.wheels.fetch import fetch
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
 
 TARGET = Target.of("python3.13", "x86_64")
 CREDENTIALS = "/v2/credentials/role"
@@ -149,7 +151,7 @@ def test_nobody_is_led_to_where_credentials_are_served(
     make_wheel(index.folder, "other")
     lead(index, place(forbidden.url) + ("" if lead is link else CREDENTIALS))
     with pytest.raises(AddressRefusedError):
-        fetch(resolve(requirements.parse("evil"), TARGET, settings).picks, settings)
+        fetch(resolve(parser.parse("evil"), TARGET, settings).picks, settings)
     assert forbidden.server.requested == []
 
 
@@ -162,19 +164,19 @@ def test_what_is_forbidden_would_be_asked_if_it_were_not(
     make_wheel(tmp_path / "mirror", "evil")
     with Index(tmp_path / "mirror", host="127.0.0.2") as mirror:
         link(index, mirror.url.removesuffix("/simple"))
-        fetch(resolve(requirements.parse("evil"), TARGET, settings).picks, settings)
+        fetch(resolve(parser.parse("evil"), TARGET, settings).picks, settings)
         assert mirror.downloads()
 
 
 def test_uv_is_left_alone_with_the_public_index_only(settings: Settings, tmp_path: Path) -> None:
     public = replace(settings, index_url="")
-    nowhere = requirements.parse("six").origins
+    nowhere = parser.parse("six").origins
     assert source_list.of(public, nowhere).is_public
     url = "https://packages.example.com/simple"
     assert not source_list.of(settings, nowhere).is_public
     assert not source_list.of(replace(public, extra_index_urls=(url,)), nowhere).is_public
     for option in ("-i", "--extra-index-url", "-f"):
-        named = requirements.parse(f"{option} {url}\nsix", [url]).origins
+        named = parser.parse(f"{option} {url}\nsix", [url]).origins
         assert not source_list.of(public, named).is_public
 
 
@@ -276,7 +278,7 @@ def test_every_python_judges_alike(version: str) -> None:
         "3fff::1",
         "100.64.0.1",
     ]
-    ask = "import json, sys; from layer_builder.access import kind_of; "
+    ask = "import json, sys; from layer_builder.indexes.access import kind_of; "
     ask += "print(json.dumps([kind_of(one) for one in json.load(sys.stdin)]))"
     done = subprocess.run(
         [str(found.path), "-c", ask],

@@ -18,16 +18,20 @@ from hypothesis import strategies as st
 from packaging.utils import InvalidWheelFilename
 
 import layer_builder
-from layer_builder import cli, explain, index, origins, redaction, requirements, wording
-from layer_builder.errors import BuildError, RequirementsError
-from layer_builder.filenames import wheel_of
-from layer_builder.report import Report
-from layer_builder.target import Target
+from layer_builder import cli
+from layer_builder.ground import redaction, wording
+from layer_builder.ground.errors import BuildError, RequirementsError
+from layer_builder.ground.filenames import wheel_of
+from layer_builder.ground.target import Target
+from layer_builder.indexes import index
+from layer_builder.requirements import origins, parser
+from layer_builder.resolution import explain
+from layer_builder.results.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
 
 SHA256 = "a" * 64
 ESCAPES = "\x1b]52;c;ZXZpbA==\x07 \x9b31m \x7f \r \u202e \u2066 \u200f \u2028 \U000e0041"
@@ -35,10 +39,10 @@ ESCAPES = "\x1b]52;c;ZXZpbA==\x07 \x9b31m \x7f \r \u202e \u2066 \u200f \u2028 \U
 READ = """
 import resource, sys
 from pathlib import Path
-from layer_builder import requirements
-from layer_builder.errors import BuildError
+from layer_builder.requirements import parser
+from layer_builder.ground.errors import BuildError
 try:
-    requirements.parse(requirements.decode(sys.stdin.buffer.read()), ["https://e.example/"])
+    parser.parse(parser.decode(sys.stdin.buffer.read()), ["https://e.example/"])
     code, message = "", ""
 except BuildError as error:
     code, message = error.code, error.message
@@ -107,7 +111,7 @@ def is_linear(work: Callable[[int], object], size: int) -> bool:
 
 def taken(text: str) -> None:
     try:
-        requirements.parse(text, ["https://e.example/"])
+        parser.parse(text, ["https://e.example/"])
     except RequirementsError as error:
         assert len(error.message) <= wording.MAX_SENTENCE
         assert error.message.isprintable()
@@ -136,7 +140,7 @@ def test_a_file_is_read_or_refused_soon(make: Callable[[int], str]) -> None:
 @pytest.mark.attack("uploader: lines whose cost grows with their square")
 @pytest.mark.parametrize("make", LINES.values(), ids=LINES)
 def test_a_line_takes_time_in_proportion_to_its_length(make: Callable[[int], str]) -> None:
-    assert is_linear(lambda size: taken(make(size)), requirements.MAX_CHARACTERS // 5)
+    assert is_linear(lambda size: taken(make(size)), parser.MAX_CHARACTERS // 5)
 
 
 @given(
@@ -155,9 +159,9 @@ def test_whatever_is_repeated_is_read_soon(parts: list[str], more: str) -> None:
 
 def test_a_line_at_its_longest_is_taken() -> None:
     hashes = "".join(f" \\\n  --hash=sha256:{number:064}" for number in range(800))
-    assert len(requirements.parse(f"a==1{hashes}").sha256["a"]) == 800
+    assert len(parser.parse(f"a==1{hashes}").sha256["a"]) == 800
     with pytest.raises(RequirementsError, match="65,536 characters"):
-        requirements.parse("a==1" + hashes * 2)
+        parser.parse("a==1" + hashes * 2)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +174,9 @@ def test_a_line_at_its_longest_is_taken() -> None:
 )
 def test_what_python_cannot_read_is_an_error_of_the_line(line: str, reason: str) -> None:
     with pytest.raises(RequirementsError, match=reason):
-        requirements.parse(line)
+        parser.parse(line)
     with pytest.raises(RequirementsError, match="constraint"):
-        requirements.parse("a", (), [line])
+        parser.parse("a", (), [line])
 
 
 @pytest.mark.parametrize("ends", ["", "@", "/..", "?", "\\"])
@@ -267,7 +271,7 @@ def test_a_wheel_with_too_many_tags_is_none() -> None:
 )
 @pytest.mark.parametrize("unit", ["a.", "a-", "a", "`a", "Because ", ". because "])
 def test_explanations_are_read_in_proportion(text: str, unit: str, settings: Settings) -> None:
-    wanted, target = requirements.parse("a"), Target.of("python3.13", "x86_64")
+    wanted, target = parser.parse("a"), Target.of("python3.13", "x86_64")
 
     def explained(size: int) -> None:
         told = text.replace("{}", unit * (size // len(unit)))
@@ -351,7 +355,7 @@ def test_a_log_shows_what_others_wrote_and_obeys_nothing(capsys: pytest.CaptureF
 def test_a_line_that_is_refused_is_shown_and_obeys_nothing(line: str) -> None:
     for text in line.splitlines():
         try:
-            requirements.parse(text.replace("\r", ""))
+            parser.parse(text.replace("\r", ""))
         except RequirementsError as error:
             assert error.message.isprintable()
             assert obeyed(redaction.shown(error.details)["text"]) == []

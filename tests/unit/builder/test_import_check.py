@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_builder import archive, interpreter
-from layer_builder.import_check import Limits, Modules, Result, UnpackError, check, modules_of, unpack
-from layer_builder.interpreter import Interpreter
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground import interpreter
+from layer_builder.ground.interpreter import Interpreter
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.layer import archive
+from layer_builder.proof.import_check import Limits, Modules, Result, UnpackError, check, modules_of, unpack
 from tests.unit.builder.native_maker import HERE, WHEELHOUSE, Library, compile_one, module_source, needs_gcc
 from tests.unit.builder.wheel_maker import load
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from layer_builder import interpreter
-from layer_builder.interpreter import Interpreter, find
+from layer_builder.ground import interpreter
+from layer_builder.ground.interpreter import Interpreter, find
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import base_libraries
-from layer_builder.loader import Loader
-from layer_builder.target import Target
+from layer_builder.ground.target import Target
+from layer_builder.proof import base_libraries
+from layer_builder.proof.loader import Loader
 from tests.unit.builder.native_maker import (
     HERE,
     WHEELHOUSE,
@@ -30,8 +30,8 @@ from tests.unit.builder.native_maker import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layer_builder.elf import ElfFacts
-    from layer_builder.loader import Closure
+    from layer_builder.proof.loader import Closure
+    from layer_builder.wheels.elf import ElfFacts
 
 MACHINE = platform.machine()
 

@@ -11,23 +11,25 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from packaging.pylock import Pylock
 
-from layer_builder import lock, requirements
-from layer_builder.errors import (
+from layer_builder.ground.errors import (
     BuildError,
     HashMismatchError,
     NoWheelError,
     RequirementsError,
     ResolutionError,
 )
-from layer_builder.fetch import fetch
-from layer_builder.resolve import Pick, resolve
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.requirements import parser
+from layer_builder.resolution import lock
+from layer_builder.resolution.resolve import resolve
+from layer_builder.wheels.fetch import fetch
+from layer_builder.wheels.pick import Pick
 from tests.unit.builder.wheel_maker import Index, make_wheel, pick_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
 
 TARGET = Target.of("python3.13", "arm64")
 WHEEL = "app-1.0-py3-none-any.whl"
@@ -60,7 +62,7 @@ def named(pick: Pick) -> Pick:
 @hypothesis_settings(deadline=None)
 @given(st.lists(picks.map(named), min_size=1, max_size=5, unique_by=lambda pick: pick.name))
 def test_what_is_written_is_read_again(given_picks: list[Pick]) -> None:
-    wanted = requirements.parse("app[extra]>=1; python_version > '3.11'\ndep")
+    wanted = parser.parse("app[extra]>=1; python_version > '3.11'\ndep")
     for runtime in RUNTIMES.values():
         for architecture in ("arm64", "x86_64"):
             target = Target(runtime, architecture)
@@ -82,7 +84,7 @@ def test_what_is_written_is_read_again(given_picks: list[Pick]) -> None:
 )  # fmt: skip
 def test_no_credentials_are_written(url: str) -> None:
     pick = Pick("app", "1.0", WHEEL, url, "a" * 64)
-    text = lock.text(requirements.parse("app"), [pick], TARGET)
+    text = lock.text(parser.parse("app"), [pick], TARGET)
     assert "secret" not in text
     assert "//host" in text
 
@@ -211,7 +213,7 @@ def test_too_large_a_lock_is_refused() -> None:
 def test_a_resolution_is_locked_and_comes_back(index: Index, settings: Settings) -> None:
     make_wheel(index.folder, "app", requires=("dep",))
     make_wheel(index.folder, "dep")
-    wanted = requirements.parse("app>=1")
+    wanted = parser.parse("app>=1")
     chosen = resolve(wanted, TARGET, settings).picks
     read = lock.read(lock.text(wanted, chosen, TARGET).encode(), TARGET)
     assert (read.picks, read.requirements.texts) == (chosen, ["app>=1"])

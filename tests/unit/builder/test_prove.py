@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import archive, base_libraries, elf, sizes
-from layer_builder.elf import VersionNeed
-from layer_builder.limits import MAX_UNZIPPED_BYTES
-from layer_builder.native import LayerElf
-from layer_builder.prove import check, prove
-from layer_builder.sizes import LayerFile
-from layer_builder.target import ARCHITECTURES, RUNTIMES, Target
+from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
+from layer_builder.ground.target import ARCHITECTURES, RUNTIMES, Target
+from layer_builder.layer import archive
+from layer_builder.proof import base_libraries, sizes
+from layer_builder.proof.native import LayerElf
+from layer_builder.proof.prove import check, prove
+from layer_builder.proof.sizes import LayerFile
+from layer_builder.wheels import elf
+from layer_builder.wheels.elf import VersionNeed
 from tests.unit.builder.native_maker import (
     WHEELHOUSE,
     Library,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from layer_builder.elf import ElfFacts
-    from layer_builder.prove import Proof
+    from layer_builder.proof.prove import Proof
+    from layer_builder.wheels.elf import ElfFacts
 
 TARGET = Target.of("python3.13", "x86_64")
 SITE = TARGET.site_packages

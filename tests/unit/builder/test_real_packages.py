@@ -17,8 +17,8 @@ import pytest
 from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
-from layer_builder import interpreter
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground import interpreter
+from layer_builder.ground.target import RUNTIMES, Target
 
 pytestmark = pytest.mark.index
 

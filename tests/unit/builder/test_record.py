@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 import layer_builder
 from layer_builder import cli
-from layer_builder.errors import UsageError
+from layer_builder.ground.errors import UsageError
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:

@@ -10,24 +10,18 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 import layer_builder
-from layer_builder import (
-    bytecode,
-    errors,
-    import_check,
-    libraries,
-    package_manager,
-    prove,
-    rpm,
-    system_libraries,
-)
-from layer_builder.errors import BuildError
-from layer_builder.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
+from layer_builder.ground import errors
+from layer_builder.ground.errors import BuildError
+from layer_builder.layer import bytecode
+from layer_builder.proof import import_check, libraries, prove
+from layer_builder.results.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
+from layer_builder.system_libraries import bundling, package_manager, rpm
 
 SCHEMA = json.loads(
     Path(layer_builder.__file__).with_name("schemas").joinpath("report.schema.json").read_text()
 )
 VALIDATOR = Draft202012Validator(SCHEMA)
-MODULES = (errors, bytecode, import_check, libraries, package_manager, prove, rpm, system_libraries)
+MODULES = (errors, bytecode, import_check, libraries, package_manager, prove, rpm, bundling)
 KINDS = {one for module in MODULES for one in vars(module).values() if isinstance(one, type)}
 CODES = sorted((one for one in KINDS if issubclass(one, BuildError)), key=lambda kind: kind.code)
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from layer_builder import requirements
-from layer_builder.errors import RequirementsError
+from layer_builder.ground.errors import RequirementsError
+from layer_builder.requirements import parser
 
 A, B = "a" * 64, "b" * 64
 
@@ -32,7 +32,7 @@ comments = st.text(string.ascii_letters + " -=#@$[]", max_size=20).map(lambda te
     )
 )
 def test_every_plain_requirement_is_taken_and_means_the_same(rows: list[tuple[str, str, str]]) -> None:
-    parsed = requirements.parse("".join(line + comment + end for line, comment, end in rows))
+    parsed = parser.parse("".join(line + comment + end for line, comment, end in rows))
     assert [Requirement(text) for text in parsed.texts] == [Requirement(line) for line, _, _ in rows]
 
 
@@ -43,7 +43,7 @@ def test_every_plain_requirement_is_taken_and_means_the_same(rows: list[tuple[st
 @example("requests\x0b-r /etc/passwd")
 def test_what_is_written_anew_is_only_requirements(text: str) -> None:
     try:
-        parsed = requirements.parse(text)
+        parsed = parser.parse(text)
     except RequirementsError as error:
         assert error.message
         assert error.code == "REQUIREMENTS_INVALID"
@@ -52,7 +52,7 @@ def test_what_is_written_anew_is_only_requirements(text: str) -> None:
         assert written.isprintable()
         assert not written.startswith("-")
         assert Requirement(written).url is None
-    assert requirements.parse("\n".join(parsed.texts)).texts == parsed.texts
+    assert parser.parse("\n".join(parsed.texts)).texts == parsed.texts
 
 
 @settings(deadline=None)  # the first example imports pip
@@ -80,7 +80,7 @@ def test_what_is_written_anew_is_only_requirements(text: str) -> None:
 )
 def test_lines_are_joined_as_pip_joins_them(text: str) -> None:
     req_file = pytest.importorskip("pip._internal.req.req_file")
-    ours = list(requirements._logical_lines(text))
+    ours = list(parser._logical_lines(text))
     assert ours == [(number, line.strip()) for number, line in req_file.preprocess(text) if line.strip()]
 
 
@@ -127,7 +127,7 @@ def test_lines_are_joined_as_pip_joins_them(text: str) -> None:
 )
 def test_everything_else_is_refused_with_its_line_and_the_reason(line: str, reason: str) -> None:
     with pytest.raises(RequirementsError) as caught:
-        requirements.parse(f"# first\n\nidna==3.10\n{line}\n")
+        parser.parse(f"# first\n\nidna==3.10\n{line}\n")
     assert caught.value.details["line"] == 4
     assert caught.value.message.startswith("Line 4 ")
     assert line.split()[0].strip("'") in caught.value.message.replace("\\\\", "\\")
@@ -138,12 +138,12 @@ def test_everything_else_is_refused_with_its_line_and_the_reason(line: str, reas
 
 def test_a_line_is_numbered_by_where_it_begins() -> None:
     with pytest.raises(RequirementsError) as caught:
-        requirements.parse("a\nb \\\n  --hash=sha256:" + A + " \\\n  --evil\nc\n")
+        parser.parse("a\nb \\\n  --hash=sha256:" + A + " \\\n  --evil\nc\n")
     assert caught.value.details["line"] == 2
 
 
 def test_hashes_belong_to_their_project() -> None:
-    parsed = requirements.parse(
+    parsed = parser.parse(
         f"Foo.Bar==1 --hash=sha256:{A} \\\n --hash=sha256:{B.upper()}\nfoo-bar>0 --hash sha256:{A}\nx"
     )
     assert parsed.sha256 == {"foo-bar": {A, B}}
@@ -151,30 +151,30 @@ def test_hashes_belong_to_their_project() -> None:
 
 
 def test_require_hashes_needs_no_hash_to_be_meant() -> None:
-    assert requirements.parse("--require-hashes\nx\n").hashes_required
-    assert not requirements.parse("x\n").hashes_required
+    assert parser.parse("--require-hashes\nx\n").hashes_required
+    assert not parser.parse("x\n").hashes_required
 
 
 def test_other_digests_of_a_line_do_no_harm() -> None:
-    parsed = requirements.parse(f"x --hash=sha512:{'c' * 128} --hash=sha256:{A}")
+    parsed = parser.parse(f"x --hash=sha512:{'c' * 128} --hash=sha256:{A}")
     assert parsed.sha256 == {"x": {A}}
 
 
 def test_a_settings_block_is_only_comments() -> None:
     block = '# /// layer\n# name = "web"\n# ///\nrequests==2.32.3\n'
-    assert requirements.parse(block).texts == ["requests==2.32.3"]
+    assert parser.parse(block).texts == ["requests==2.32.3"]
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n# comments", "--require-hashes\n", "\\\n"])
 def test_no_package_is_an_error(text: str) -> None:
     with pytest.raises(RequirementsError, match="names no package"):
-        requirements.parse(text)
+        parser.parse(text)
 
 
 def test_too_many_lines_are_an_error() -> None:
     text = "\n".join(f"p{number}" for number in range(10_000))
     with pytest.raises(RequirementsError, match="more than"):
-        requirements.parse(text)
+        parser.parse(text)
 
 
 @pytest.mark.attack("uploader: a file that is no text")
@@ -190,9 +190,9 @@ def test_too_many_lines_are_an_error() -> None:
 )
 def test_what_is_no_text_file_is_an_error(content: bytes) -> None:
     with pytest.raises(RequirementsError):
-        requirements.decode(content)
+        parser.decode(content)
 
 
 def test_a_byte_order_mark_and_windows_lines_are_fine() -> None:
-    text = requirements.decode("\ufeffrequests==2.32.3\r\nidna\r\n".encode())
-    assert requirements.parse(text).texts == ["requests==2.32.3", "idna"]
+    text = parser.decode("\ufeffrequests==2.32.3\r\nidna\r\n".encode())
+    assert parser.parse(text).texts == ["requests==2.32.3", "idna"]

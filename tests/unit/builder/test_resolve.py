@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from packaging.tags import parse_tag
 from packaging.version import Version
 
-from layer_builder import requirements, uv
-from layer_builder.errors import (
+from layer_builder.ground.errors import (
     HashMismatchError,
     IndexUnreachableError,
     NoWheelError,
     RequirementsError,
     ResolutionError,
 )
-from layer_builder.resolve import resolve
-from layer_builder.settings import Settings
-from layer_builder.target import Target
+from layer_builder.ground.settings import Settings
+from layer_builder.ground.target import Target
+from layer_builder.indexes import public_index
+from layer_builder.requirements import parser
+from layer_builder.resolution.resolve import resolve
 from tests.unit.builder.wheel_maker import Index, make_sdist, make_wheel
 
 PY311 = Target.of("python3.11", "x86_64")
@@ -31,7 +32,7 @@ PY313 = Target.of("python3.13", "arm64")
 
 
 def chosen(text: str, target: Target, settings: Settings) -> dict[str, str]:
-    return {pick.name: pick.version for pick in resolve(requirements.parse(text), target, settings).picks}
+    return {pick.name: pick.version for pick in resolve(parser.parse(text), target, settings).picks}
 
 
 def native(
@@ -105,7 +106,7 @@ def test_of_several_wheels_the_nearest_to_the_target(index: Index, settings: Set
     for tag in ("py3-none-any", "cp38-abi3-manylinux_2_17_aarch64", "cp313-cp313-manylinux_2_17_aarch64",
                 "cp313-cp313-manylinux_2_28_aarch64", "cp313-cp313-manylinux_2_17_x86_64"):  # fmt: skip
         make_wheel(index.folder, "num", tag=tag)
-    (pick,) = resolve(requirements.parse("num"), PY313, settings).picks
+    (pick,) = resolve(parser.parse("num"), PY313, settings).picks
     assert pick.filename == "num-1.0-cp313-cp313-manylinux_2_28_aarch64.whl"
     assert pick.sha256 == hashlib.sha256((index.folder / pick.filename).read_bytes()).hexdigest()
 
@@ -143,7 +144,7 @@ def test_extras_bring_what_they_name(index: Index, settings: Settings) -> None:
     make_wheel(index.folder, "app", requires=("socks; extra == 'net'",), metadata="Provides-Extra: net\n")
     assert chosen("app[net]", PY313, settings).keys() == {"app", "socks"}
     assert chosen("app", PY313, settings).keys() == {"app"}
-    (warning,) = resolve(requirements.parse("app[nope]"), PY313, settings).warnings
+    (warning,) = resolve(parser.parse("app[nope]"), PY313, settings).warnings
     assert "nope" in warning
 
 
@@ -176,7 +177,7 @@ def test_only_a_wheel_with_an_allowed_hash_is_taken(index: Index, settings: Sett
     digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in (best, pure)}
 
     def filename(text: str) -> str:
-        return resolve(requirements.parse(text), PY313, settings).picks[0].filename
+        return resolve(parser.parse(text), PY313, settings).picks[0].filename
 
     assert filename(f"num --hash=sha256:{digests[best]} --hash=sha256:{digests[pure]}") == best.name
     assert filename(f"num --hash=sha256:{digests[pure]}") == pure.name
@@ -249,7 +250,7 @@ def test_no_wheel_for_amazon_linux_2_names_the_package(index: Index, settings: S
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let uv give up at once."""
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setattr(uv, "_PASSED_ON", (*uv._PASSED_ON, "UV_HTTP_RETRIES"))
+    monkeypatch.setattr(public_index, "_PASSED_ON", (*public_index._PASSED_ON, "UV_HTTP_RETRIES"))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from layer_builder import sbom
-from layer_builder.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
+from layer_builder.results import sbom
+from layer_builder.results.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
 
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
 from cyclonedx.model.bom import Bom

@@ -15,22 +15,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import interpreter, lock, requirements, sdist, uv
-from layer_builder.errors import (
+from layer_builder.ground import interpreter
+from layer_builder.ground.errors import (
     HashMismatchError,
     NoWheelError,
     SdistBuildError,
     SdistNotBuildableError,
 )
-from layer_builder.fetch import fetch
-from layer_builder.resolve import Pick, resolve
-from layer_builder.target import RUNTIMES, Target
+from layer_builder.ground.target import RUNTIMES, Target
+from layer_builder.requirements import parser
+from layer_builder.resolution import lock, sdist, uv
+from layer_builder.resolution.resolve import resolve
+from layer_builder.wheels.fetch import fetch
 from tests.unit.builder.confined import let_write
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
-    from layer_builder.interpreter import Interpreter
-    from layer_builder.settings import Settings
+    from layer_builder.ground.interpreter import Interpreter
+    from layer_builder.ground.settings import Settings
+    from layer_builder.wheels.pick import Pick
 
 # A build backend of its own, so that nothing of a real index is needed. It notes each build and what it sees.
 BACKEND = """
@@ -93,14 +96,14 @@ def builds(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def built(text: str, target: Target, settings: Settings, *allowed: str) -> dict[str, Pick]:
-    picks = resolve(requirements.parse(text), target, settings, allowed).picks
+    picks = resolve(parser.parse(text), target, settings, allowed).picks
     return {pick.name: pick for pick in sdist.as_wheels(picks, target, settings)}
 
 
 def test_a_source_is_built_once_and_its_wheel_is_one_as_any_other(
     builds: Path, index: Index, settings: Settings, here: Target
 ) -> None:
-    sources = resolve(requirements.parse("src"), here, settings, ["src"]).picks
+    sources = resolve(parser.parse("src"), here, settings, ["src"]).picks
     picks = {pick.name: pick for pick in sdist.as_wheels(sources, here, settings)}
     assert {name: pick.filename for name, pick in picks.items()} == {
         "dep": "dep-1.0-py3-none-any.whl",
@@ -209,7 +212,7 @@ def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    picks = resolve(requirements.parse("src"), here, settings, ["src"]).picks
+    picks = resolve(parser.parse("src"), here, settings, ["src"]).picks
     # The same source again, but slow, and under the digest that was resolved.
     (index.folder / "src-1.0.tar.gz").unlink()
     begun, mark = tmp_path / "notes/begun", f"{secrets.randbelow(10**12)}"
@@ -251,7 +254,7 @@ def test_hashes_of_the_requirements_hold_for_sources(
 def test_a_lock_names_the_source_and_gives_it_back_where_it_is_allowed(
     builds: Path, settings: Settings, here: Target
 ) -> None:
-    wanted = requirements.parse("src")
+    wanted = parser.parse("src")
     picks = resolve(wanted, here, settings, ["src"]).picks
     text = lock.text(wanted, picks, here).encode()
     assert lock.read(text, here, ["src"]).picks == picks

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import lock, requirements, sdist, uv
-from layer_builder.credentials import Login
-from layer_builder.errors import IndexDeniedError, RequirementsError, ResolutionError
-from layer_builder.fetch import fetch
-from layer_builder.origins import origin_of
-from layer_builder.resolve import resolve
-from layer_builder.target import Target
+from layer_builder.ground.errors import IndexDeniedError, RequirementsError, ResolutionError
+from layer_builder.ground.login import Login
+from layer_builder.ground.target import Target
+from layer_builder.requirements import parser
+from layer_builder.requirements.origins import origin_of
+from layer_builder.resolution import lock, sdist, uv
+from layer_builder.resolution.resolve import resolve
+from layer_builder.wheels.fetch import fetch
 from tests.unit.builder.confined import let_write
 from tests.unit.builder.test_sdist import here, make_source
 from tests.unit.builder.wheel_maker import Index, make_wheel
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from layer_builder.resolve import Pick
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
+    from layer_builder.wheels.pick import Pick
 
 __all__ = ["here"]
 TARGET = Target.of("python3.13", "x86_64")
@@ -50,7 +51,7 @@ def both(settings: Settings, private: Index) -> Settings:
 
 
 def built(text: str, settings: Settings, *constraints: str, target: Target = TARGET) -> dict[str, Pick]:
-    wanted = requirements.parse(text, settings.allowed, constraints)
+    wanted = parser.parse(text, settings.allowed, constraints)
     picks = resolve(wanted, target, settings).picks
     assert [wheel.pick for wheel in fetch(picks, settings, wanted.origins)] == list(picks)
     return {pick.name: pick for pick in picks}
@@ -130,7 +131,7 @@ def test_credentials_are_in_nothing_that_is_written(
         return run(command, text, environment)
 
     monkeypatch.setattr(uv, "_communicate", looking)
-    wanted = requirements.parse("ours")
+    wanted = parser.parse("ours")
     picks = resolve(wanted, TARGET, both).picks
     fetch(picks, both)
     told = [*seen, lock.text(wanted, picks, TARGET), repr(both), repr(picks)]
@@ -161,7 +162,7 @@ def test_a_build_gets_what_it_needs_from_the_private_index_and_no_password(
     make_wheel(private.folder, "tool")
     make_wheel(private.folder, "dep")
     make_source(private.folder, tmp_path / "notes/builds")
-    picks = resolve(requirements.parse("src"), target, both, ["src"]).picks
+    picks = resolve(parser.parse("src"), target, both, ["src"]).picks
     assert len(sdist.as_wheels(picks, target, both)) == 2
     notes = (tmp_path / "notes/builds").read_text()
     assert notes
@@ -212,7 +213,7 @@ def test_a_wheel_by_its_address_is_taken_with_its_hash(
     picks = built(text, allowed)
     assert picks["ours"].url == place
     assert (picks["ours"].version, picks["dep"].version) == ("1.0", "1.0")
-    wanted = requirements.parse(text, allowed.allowed)
+    wanted = parser.parse(text, allowed.allowed)
     written = lock.text(wanted, tuple(picks.values()), TARGET)
     again = lock.read(written.encode(), TARGET, allowed=allowed.allowed)
     elsewhere = replace(allowed, cache=allowed.cache / "empty")
@@ -230,7 +231,7 @@ def test_a_wheel_by_its_address_is_taken_with_its_hash(
         (f"ours @ {place.replace('.whl', '.tar.gz')}#sha256={digest}", "not that of a wheel"),
     ):
         with pytest.raises(RequirementsError, match=reason):
-            requirements.parse(bad, allowed.allowed)
+            parser.parse(bad, allowed.allowed)
 
 
 ALLOWED = ("https://packages.example.com/team/",)
@@ -261,7 +262,7 @@ ALLOWED = ("https://packages.example.com/team/",)
 def test_what_only_looks_like_an_allowed_address_is_refused(url: str) -> None:
     for option in ("--index-url", "--extra-index-url", "--find-links"):
         with pytest.raises(RequirementsError) as caught:
-            requirements.parse(f"six\n{option} {url}", ALLOWED)
+            parser.parse(f"six\n{option} {url}", ALLOWED)
         assert caught.value.details["line"] == 2
         assert "hunter2" not in str(vars(caught.value))
 
@@ -270,9 +271,9 @@ def test_what_only_looks_like_an_allowed_address_is_refused(url: str) -> None:
     "url", ["https://packages.example.com/team", "https://PACKAGES.example.com:443/team/a/simple/"]
 )
 def test_what_lies_below_an_allowed_address_is_taken(url: str) -> None:
-    wanted = requirements.parse(f"-i {url}\n-f{url}\nsix", ALLOWED)
+    wanted = parser.parse(f"-i {url}\n-f{url}\nsix", ALLOWED)
     assert (wanted.origins.index_url, wanted.origins.find_links) == (url, (url,))
-    assert requirements.parse("\n".join(wanted.asked), ALLOWED).origins == wanted.origins
+    assert parser.parse("\n".join(wanted.asked), ALLOWED).origins == wanted.origins
 
 
 # ---------------------------------------------------------------- constraints
@@ -295,4 +296,4 @@ def test_constraints_bound_what_is_needed_and_ask_for_nothing(index: Index, sett
 )
 def test_what_is_no_constraint_is_refused(text: str) -> None:
     with pytest.raises(RequirementsError, match="constraint"):
-        requirements.parse("six", (), [text])
+        parser.parse("six", (), [text])

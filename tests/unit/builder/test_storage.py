@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from layer_builder import storage
-from layer_builder.errors import (
+from layer_builder.ground.errors import (
     OutputError,
     RequirementsNotFoundError,
     StorageDeniedError,
     StorageUnavailableError,
     UsageError,
 )
-from layer_builder.storage import S3Url
+from layer_builder.results import storage
+from layer_builder.results.storage import S3Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

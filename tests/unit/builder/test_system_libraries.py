@@ -17,18 +17,18 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from layer_builder import rpm, system_libraries
 from layer_builder.build import build
-from layer_builder.errors import OutputError
-from layer_builder.libraries import MissingLibraryError
+from layer_builder.ground.errors import OutputError
+from layer_builder.ground.target import Target
 from layer_builder.options import Options
-from layer_builder.package_manager import PackageManager, SystemLibrariesUnavailableError
-from layer_builder.prove import RuntimeTooOldError
-from layer_builder.report import Report
-from layer_builder.rpm import PackageBrokenError, Rpm, SharedLibrary
-from layer_builder.sizes import LayerTooLargeError
-from layer_builder.system_libraries import NotInRepositoryError
-from layer_builder.target import Target
+from layer_builder.proof.libraries import MissingLibraryError
+from layer_builder.proof.prove import RuntimeTooOldError
+from layer_builder.proof.sizes import LayerTooLargeError
+from layer_builder.results.report import Report
+from layer_builder.system_libraries import bundling, rpm
+from layer_builder.system_libraries.bundling import NotInRepositoryError
+from layer_builder.system_libraries.package_manager import PackageManager, SystemLibrariesUnavailableError
+from layer_builder.system_libraries.rpm import PackageBrokenError, Rpm, SharedLibrary
 from tests.unit.builder.native_maker import (
     HERE,
     MACHINES,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
     from tests.unit.builder.wheel_maker import Index
 
 pytestmark = [needs_gcc, pytest.mark.skipif(not HERE, reason="no runtime is for this kind of machine")]
@@ -243,7 +243,7 @@ def test_the_proof_judges_what_was_bundled(
     repository.add("a", library("liba.so.1", source="int large[1 << 20] = {1};"))
     with pytest.raises(LayerTooLargeError):
         builder(size_limit=1 << 20)
-    from layer_builder import base_libraries
+    from layer_builder.proof import base_libraries
 
     monkeypatch.setattr(
         base_libraries, "is_newer", lambda family, version, _: (family, version) == ("GLIBC", "2.17")
@@ -375,7 +375,7 @@ def test_a_package_that_cannot_be_read_is_an_error(
 
 def test_wanted_is_what_imports_may_need() -> None:
     def missing(name: str, **flags: bool) -> Any:
-        from layer_builder.libraries import MissingLibrary
+        from layer_builder.proof.libraries import MissingLibrary
 
         known = {"essential": True, "doubtful": False, "accepted": False} | flags
         return MissingLibrary(name, (("app", "app.so"),), **known)
@@ -387,4 +387,4 @@ def test_wanted_is_what_imports_may_need() -> None:
         missing("libd.so.1", doubtful=True),
         missing("libpython3.13.so.1.0", doubtful=True),
     ]
-    assert [one.library for one in system_libraries.wanted(listed)] == ["liba.so.1", "libd.so.1"]
+    assert [one.library for one in bundling.wanted(listed)] == ["liba.so.1", "libd.so.1"]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from packaging.markers import Marker, default_environment
 from packaging.tags import parse_tag
 
-from layer_builder.errors import UsageError
-from layer_builder.target import ARCHITECTURES, RUNTIMES, Target
+from layer_builder.ground.errors import UsageError
+from layer_builder.ground.target import ARCHITECTURES, RUNTIMES, Target
 
 TARGETS = [Target(runtime, architecture) for runtime in RUNTIMES.values() for architecture in ARCHITECTURES]
 GLIBC = {"python3.11": 26, "python3.12": 34, "python3.13": 34, "python3.14": 34}

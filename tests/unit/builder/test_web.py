@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder import access, web
-from layer_builder import fetch as fetch_module
-from layer_builder.access import Access
-from layer_builder.credentials import Login
-from layer_builder.errors import (
+from layer_builder.ground.errors import (
     AddressRefusedError,
     DownloadTooLargeError,
     IndexUnreachableError,
     LayerTooLargeError,
 )
-from layer_builder.fetch import fetch
-from layer_builder.origins import origin_of
+from layer_builder.ground.login import Login
+from layer_builder.indexes import access, web
+from layer_builder.indexes.access import Access
+from layer_builder.requirements.origins import origin_of
+from layer_builder.wheels import fetch as fetch_module
+from layer_builder.wheels.fetch import fetch
 from tests.unit.builder.wheel_maker import Index, make_wheel, pick_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from layer_builder.resolve import Pick
-    from layer_builder.settings import Settings
+    from layer_builder.ground.settings import Settings
+    from layer_builder.wheels.pick import Pick
 
 pytestmark = pytest.mark.usefixtures("direct")
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layer_builder import wheel
-from layer_builder.errors import BuildError, LayerTooLargeError, UnsafeWheelError
+from layer_builder.ground.errors import BuildError, LayerTooLargeError, UnsafeWheelError
+from layer_builder.wheels import wheel
 from tests.unit.builder.wheel_maker import Content, load, make_wheel, pick_of
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
-from layer_builder import wheel
-from layer_builder.resolve import Pick
+from layer_builder.wheels import wheel
+from layer_builder.wheels.pick import Pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from layer_builder.wheel import Wheel
+    from layer_builder.wheels.wheel import Wheel
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from layer_builder import errors as builder_errors
-from layer_builder import report as builder_report
+from layer_builder.ground import errors as builder_errors
+from layer_builder.results import report as builder_report
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.manifest import Outcome, PublishedVersion, finished

@@ -344,7 +344,7 @@ def test_the_record_is_the_builder_s(account: Any, shelves: Shelves, built: Any)
     """The stand-in for it in these tests has the fields that the builder writes."""
     from dataclasses import asdict
 
-    from layer_builder import record as builder_record
+    from layer_builder.results import record as builder_record
 
     layer = built()
     theirs = builder_record.Record({}, layer.code_sha256, layer.zip.bytes, 0, (), (), {}, {}, ())

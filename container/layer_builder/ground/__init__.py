@@ -1,0 +1,1 @@
+"""What every room stands on: errors, targets, limits, words, files, interpreters, confinement."""

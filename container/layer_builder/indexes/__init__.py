@@ -1,0 +1,1 @@
+"""Where packages come from: indexes, what may be reached and as whom."""

@@ -1,0 +1,1 @@
+"""From requirements, or a lock, to one file for each package."""

@@ -1,0 +1,288 @@
+"""The lock: exactly what went into a layer, as a pylock.toml (PEP 751), and back from one to the same layer.
+
+A lock that comes in is as little to be trusted as requirements are. What it says of versions and hashes is
+taken; where its files are is not: they are looked up in the installation's own index, by name and SHA-256, so
+that no file can send the builder anywhere, and a lock outlives a change of index.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.markers import UndefinedEnvironmentName
+from packaging.pylock import PackageWheel, Pylock, PylockValidationError, is_valid_pylock_path
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
+
+from layer_builder.ground.errors import (
+    BuildError,
+    HashMismatchError,
+    NoWheelError,
+    RequirementsError,
+    ResolutionError,
+)
+from layer_builder.requirements import parser
+from layer_builder.requirements.origins import Origins
+from layer_builder.resolution import resolve
+from layer_builder.results import storage
+from layer_builder.wheels.pick import Pick
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from packaging.pylock import Package, PackageSdist
+
+    from layer_builder.ground.settings import Settings
+    from layer_builder.ground.target import Target
+    from layer_builder.indexes.sources import Sources
+    from layer_builder.requirements.parser import Requirements
+
+NAME = "pylock.toml"
+CREATED_BY = "layer-builder"
+MAX_BYTES = 8 << 20  # a lock for all platforms lists every wheel there is
+
+_NOWHERE_ELSE = Origins()
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")  # it becomes a path in the cache
+_MAX_SIZE = 1 << 53  # of a file, in bytes: what JSON's readers take
+# A key of nine parts, which no lock has. For one of 50,000, a TOML reader takes minutes: its time grows with
+# the square. Keys begin lines and inline tables, and may be a table's own, in brackets.
+_LONG_KEY = re.compile(
+    rb"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""", re.MULTILINE
+)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a lock asks for: the requirements it was made from, and the file of each package, by name.
+
+    The files' addresses are the lock's own: see `located`.
+    """
+
+    requirements: Requirements
+    picks: tuple[Pick, ...]
+
+
+def is_lock(location: str) -> bool:
+    """Tell a lock (`pylock.toml`, `pylock.NAME.toml`) from requirements by its name, as PEP 751 has it."""
+    return is_valid_pylock_path(PurePosixPath(location))  # type: ignore[arg-type]
+
+
+def text(requirements: Requirements, picks: Sequence[Pick], target: Target) -> str:
+    """Write the lock of a layer: one file a package, nothing that another run would write otherwise."""
+    markers = {name: target.environment[name] for name in ("sys_platform", "platform_machine")}
+    environment = " and ".join(f"{name} == '{value}'" for name, value in markers.items())
+    lines = [
+        'lock-version = "1.0"',
+        f"environments = [{_string(environment)}]",
+        f"requires-python = {_string('=={}.{}.*'.format(*target.runtime.version))}",
+        f"created-by = {_string(CREATED_BY)}",
+    ]
+    for pick in sorted(picks, key=lambda pick: pick.name):
+        size = "" if pick.size is None else f"size = {pick.size}, "
+        url = without_credentials(pick.url)
+        place = f"url = {_string(url)}" if url else f"path = {_string(pick.filename)}"
+        file = (
+            f"{{ name = {_string(pick.filename)}, {place}, "
+            f"{size}hashes = {{ sha256 = {_string(pick.sha256)} }} }}"
+        )
+        lines += ["", "[[packages]]", f"name = {_string(pick.name)}", f"version = {_string(pick.version)}"]
+        lines += [f"sdist = {file}" if pick.is_sdist else f"wheels = [{file}]"]
+    lines += ["", "[tool.layerdrop]", "requirements = ["]
+    lines += [f"    {_string(line)}," for line in requirements.asked]
+    return "\n".join([*lines, "]", ""])
+
+
+def read(
+    content: bytes, target: Target, allow_sdist: Collection[str] = (), allowed: Collection[str] = ()
+) -> Locked:
+    """Read a lock, ours or another tool's, and choose the target's file of each package.
+
+    Args:
+        content: the file.
+        target: what the layer is for.
+        allow_sdist: normalized names of projects that may be built from source.
+        allowed: beginnings of addresses that its requirements may name.
+
+    Raises:
+        RequirementsError: it is no valid lock, or asks for what a server must not do.
+        NoWheelError: it is of another target, or has no wheel of a package that this one loads.
+    """
+    try:
+        return _read(content, target, allow_sdist, allowed)
+    except (ValueError, PylockValidationError, UndefinedEnvironmentName) as error:
+        # Numbers, dates, versions, markers, file names, addresses: whatever it is that cannot be read.
+        raise _refusal(str(error).rstrip(".")) from error
+    except RecursionError as error:
+        raise _refusal("it is nested too deeply") from error
+
+
+def _read(content: bytes, target: Target, allow_sdist: Collection[str], allowed: Collection[str]) -> Locked:
+    lock = _parse(content)
+    _check_target(lock, target)
+    tool = (lock.tool or {}).get("layerdrop", {})
+    given = tool.get("requirements") if isinstance(tool, dict) else None
+    picks: dict[str, Pick] = {}
+    for package, wheels in resolve.fitting(lock.packages, target, lock.default_groups or ()):
+        if package.name in picks:
+            raise _refusal(f"it has two versions of {package.name} for {target}")
+        picks[package.name] = _pick(package, wheels, target, allow_sdist)
+    if not picks:
+        raise _refusal(f"it has no package for {target}")
+    chosen = tuple(sorted(picks.values(), key=lambda pick: pick.name))
+    if given is None:
+        given = [f"{pick.name}=={pick.version}" for pick in chosen]
+    if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
+        raise _refusal("tool.layerdrop.requirements is no list of strings")
+    return Locked(parser.parse("\n".join(given), allowed), chosen)
+
+
+def is_anothers(location: str) -> bool:
+    """Tell whether a file of the lock's name is there that some other tool made, or a person."""
+    if storage.is_s3(location) or not Path(location).exists():
+        return False
+    try:
+        content = storage.read(location, limit=MAX_BYTES)
+        return bool(tomllib.loads(content.decode()).get("created-by") != CREATED_BY)
+    except (BuildError, ValueError, RecursionError):
+        return True
+
+
+def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE) -> list[Pick]:
+    """Find the files in the indexes, whatever the lock says of where they are; the cache's need nothing.
+
+    Raises:
+        ResolutionError: the index has no such file.
+        HashMismatchError: the index has another file of the name.
+        IndexUnreachableError, IndexDeniedError, AddressRefusedError: see `sources.Sources.files_of`.
+    """
+    from layer_builder.wheels.fetch import is_cached
+
+    # Code of a source may change what the cache has; then it is downloaded after all.
+    runs_code = any(pick.is_sdist for pick in picks)
+    missing = [pick for pick in picks if runs_code or not is_cached(pick, settings)]
+    if not missing:
+        return list(picks)
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    from layer_builder.indexes import sources
+    from layer_builder.indexes.web import CONNECTIONS
+
+    places = sources.of(settings, origins)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        found = dict(zip(missing, pool.map(partial(_located, places=places), missing), strict=True))
+    return [found.get(pick, pick) for pick in picks]
+
+
+def without_credentials(url: str) -> str:
+    """Cut from a URL what may be secret: user and password, the query (signatures), the fragment.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _located(pick: Pick, places: Sources) -> Pick:
+    files = [file for file in places.files_of(pick.name) if file.filename == pick.filename]
+    for file in files:
+        if file.sha256 == pick.sha256:
+            return replace(pick, url=file.url)
+    if files:
+        raise HashMismatchError(
+            f"The package index has another file {pick.filename} than the one that the lock names.",
+            hint="Make the lock anew, and find out why they differ.",
+            details={"package": pick.name, "locked": pick.sha256, "index": files[0].sha256},
+        )
+    raise ResolutionError(
+        f"The package index has no file {pick.filename}, which the lock names.",
+        hint="Make the lock anew from its requirements.",
+        details={"package": pick.name, "version": pick.version},
+    )
+
+
+def _parse(content: bytes) -> Pylock:
+    if len(content) > MAX_BYTES:
+        raise _refusal(f"it is larger than {MAX_BYTES:,} bytes")
+    if _LONG_KEY.search(content):
+        raise _refusal("it is nested too deeply")
+    return Pylock.from_dict(tomllib.loads(content.decode()))
+
+
+def _check_target(lock: Pylock, target: Target) -> None:
+    environment = resolve.lock_environment(target)
+    fits = lock.environments is None or any(
+        marker.evaluate(environment, context="lock_file") for marker in lock.environments
+    )
+    if not fits or (lock.requires_python and target.runtime.patch not in lock.requires_python):
+        meant = " or ".join(str(marker) for marker in lock.environments or ())
+        python = f"Python {lock.requires_python}" if lock.requires_python else ""
+        raise NoWheelError(
+            f"The lock is not for {target} but for {' and '.join(filter(None, [python, meant]))}.",
+            hint="Say which --runtime and --architecture it is for, or make a lock for this one.",
+            details={"environments": meant, "requires_python": str(lock.requires_python or "")},
+        )
+
+
+def _pick(
+    package: Package, wheels: Sequence[PackageWheel], target: Target, allow_sdist: Collection[str]
+) -> Pick:
+    name = package.name
+    if package.vcs or package.directory or package.archive:
+        raise _refusal(f"{name} comes from an address or a folder, not from the package index")
+    if package.version is None:
+        raise _refusal(f"{name} has no version")
+    if package.requires_python and target.runtime.patch not in package.requires_python:
+        raise NoWheelError(
+            f"{name} {package.version} of the lock needs Python {package.requires_python}, which is not "
+            f"{target.runtime.name}.",
+            hint="Make the lock anew for this runtime.",
+        )
+    if wheels:
+        return _checked(package, wheels[0], parse_wheel_filename(wheels[0].filename)[:2])
+    if package.sdist and name in allow_sdist:
+        return _checked(package, package.sdist, parse_sdist_filename(package.sdist.filename))
+    files = sorted(wheel.filename for wheel in package.wheels or ())
+    ways = ["Make the lock anew for this target"]
+    if package.sdist:
+        ways.append(f"or allow its source to be built with --allow-sdist {name}")
+    raise NoWheelError(
+        f"The lock has no wheel of {name} {package.version} for {target}.",
+        hint=f"{', '.join(ways)}.",
+        details={"package": name, "version": str(package.version), "wheels": files[:50]},
+    )
+
+
+def _checked(package: Package, file: PackageWheel | PackageSdist, parsed: tuple[Any, Any]) -> Pick:
+    filename, sha256 = file.filename, file.hashes.get("sha256", "")
+    if not _FILENAME.fullmatch(filename) or parsed != (package.name, package.version):
+        raise _refusal(f"{filename!r} is no file of {package.name} {package.version}")
+    if not _SHA256.fullmatch(sha256):
+        raise _refusal(f"{filename} has no sha256 digest")
+    if file.size is not None and not 0 <= file.size < _MAX_SIZE:
+        raise _refusal(f"no file has the size that it gives {filename}")
+    url = file.url or ""
+    without_credentials(url)  # as it will be written again, if the cache has the file
+    return Pick(package.name, str(package.version), filename, url, sha256, file.size)
+
+
+def _string(value: str) -> str:
+    """Write a TOML string: JSON's are, but for the one control character that JSON leaves as it is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _refusal(reason: str) -> RequirementsError:
+    shown = reason if len(reason) <= 300 else reason[:300] + "…"
+    return RequirementsError(
+        f"The lock cannot be taken: {shown}.",
+        hint="Give the pylock.toml of an earlier build, or requirements.",
+        details={"reason": shown},
+    )

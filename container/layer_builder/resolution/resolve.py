@@ -1,0 +1,225 @@
+"""From requirements to wheels: one file per package, the best that the target loads.
+
+uv finds the versions. It knows no platform for Amazon Linux 2 (glibc 2.26), so for that it is given the next
+newer one it has, and what it then chooses wrongly is ruled out: for a package whose chosen version has no
+wheel of exactly our tags, all such versions are excluded and uv is asked again, until every package has one.
+What is found is the newest set of versions that loads, as if uv had known the platform.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.pylock import PackageWheel, Pylock
+from packaging.tags import create_compatible_tags_selector
+from packaging.utils import canonicalize_name
+
+from layer_builder.ground.errors import (
+    HashMismatchError,
+    IndexUnreachableError,
+    NoWheelError,
+    RequirementsError,
+    ResolutionError,
+)
+from layer_builder.ground.filenames import wheel_of
+from layer_builder.indexes import sources as source_list
+from layer_builder.resolution import uv
+from layer_builder.wheels.pick import Pick
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence, Set
+
+    from packaging.pylock import Package, PackageSdist
+
+    from layer_builder.ground.interpreter import Interpreter
+    from layer_builder.ground.settings import Settings
+    from layer_builder.ground.target import Target
+    from layer_builder.indexes.sources import Sources
+    from layer_builder.requirements.parser import Requirements
+
+_MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The chosen wheels, sorted by name, and what a person should know about the choice.
+
+    `ran_code` says that code of packages may have run to come to it.
+    """
+
+    picks: tuple[Pick, ...]
+    warnings: tuple[str, ...] = ()
+    ran_code: bool = False
+
+
+def resolve(
+    requirements: Requirements, target: Target, settings: Settings, allow_sdist: Collection[str] = ()
+) -> Resolution:
+    """Choose the wheels that satisfy the requirements on the target.
+
+    Args:
+        requirements: what is asked for.
+        target: what the layer is for.
+        settings: of the installation.
+        allow_sdist: normalized names of projects whose source is taken when they have no wheel. Only then
+            does code of theirs run, already here: what a source needs may have to be asked of its build.
+
+    Raises:
+        ResolutionError: the requirements contradict each other, or name what does not exist.
+        NoWheelError: a package has no wheel that the target loads.
+        HashMismatchError: no file of a package has a hash that the requirements allow.
+        IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
+        AddressRefusedError: it leads where a build must not go.
+        SdistNotBuildableError, SdistBuildError: a source that is allowed and needed cannot be built.
+    """
+    excluded: dict[str, set[str]] = {}
+    sources: set[str] = set()
+    builder: Interpreter | None = None
+    for _ in range(_MAX_ROUNDS):
+        unfit = [f"{name}!={version}" for name in sorted(excluded) for version in sorted(excluded[name])]
+        outcome = uv.compile_lock(
+            requirements.texts,
+            [*requirements.constraints, *unfit],
+            target,
+            settings,
+            requirements.origins,
+            sources=sorted(sources),
+            python=builder,
+        )
+        if outcome.status != 0:
+            from layer_builder.resolution import (
+                explain,
+                sdist,  # what only failures need is not imported before
+            )
+
+            error = explain.failure(outcome.stderr, requirements, excluded, target, settings)
+            if sources and not isinstance(error, IndexUnreachableError):
+                error = sdist.failure(outcome.stderr) or error
+            without = canonicalize_name(error.details.get("package", ""))
+            if not isinstance(error, NoWheelError) or without in sources or without not in allow_sdist:
+                raise error
+            builder = sdist.builder(without, target)
+            sources.add(without)
+            excluded.pop(without, None)
+            continue
+        wheels = fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target)
+        without_wheel = [package for package, fits in wheels if not fits and package.name not in sources]
+        if not without_wheel:
+            picks = [_pick(package, fits, requirements, outcome.addresses) for package, fits in wheels]
+            if not picks:
+                raise RequirementsError(
+                    f"No requirement applies to {target}: every line's marker says otherwise.",
+                    hint="Check the markers after the semicolons.",
+                )
+            chosen = tuple(sorted(picks, key=lambda pick: pick.name))
+            return Resolution(chosen, _warnings(outcome.stderr), ran_code=builder is not None)
+        for name, versions in _versions_that_do_not_load(
+            without_wheel, target, source_list.of(settings, requirements.origins)
+        ).items():
+            excluded.setdefault(name, set()).update(versions)
+    raise ResolutionError(
+        f"No set of versions that loads on {target} was found in {_MAX_ROUNDS} rounds.",
+        hint="Pin the versions that matter, or take a newer runtime.",
+        details={"excluded": {name: sorted(versions) for name, versions in excluded.items()}},
+    )
+
+
+def fitting(
+    packages: Sequence[Package], target: Target, groups: Sequence[str] = ()
+) -> list[tuple[Package, list[PackageWheel]]]:
+    """List the packages of a lock that the target wants, each with the wheels it loads, best first.
+
+    Args:
+        packages: the lock's.
+        target: what the layer is for.
+        groups: the dependency groups that are wanted.
+
+    Raises:
+        InvalidWheelFilename, PylockValidationError: the lock names a wheel that no installer takes.
+    """
+    select = create_compatible_tags_selector(target.tags)
+    markers = {**lock_environment(target), "dependency_groups": frozenset(groups)}
+    chosen = []
+    for package in packages:
+        if package.marker is not None and not package.marker.evaluate(markers, context="lock_file"):
+            continue
+        parsed = [(wheel, *wheel_of(wheel.filename)[2:]) for wheel in package.wheels or ()]
+        parsed.sort(
+            key=lambda item: item[1], reverse=True
+        )  # of equal tags the higher build number; `select` is stable
+        chosen.append((package, list(select((wheel, tags) for wheel, _, tags in parsed))))
+    return chosen
+
+
+def lock_environment(target: Target) -> dict[str, str | Set[str]]:
+    """Give the values of the markers in a lock: no extras and no groups are wanted."""
+    return {**target.environment, "extras": frozenset(), "dependency_groups": frozenset()}
+
+
+def _versions_that_do_not_load(
+    packages: Sequence[Package], target: Target, sources: Sources
+) -> dict[str, set[str]]:
+    """List, by project, the versions uv would take although none of their wheels loads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from layer_builder.indexes import index, web
+
+    loads, seen_by_uv = frozenset(target.tags), frozenset(target.as_uv_sees_it.tags)
+
+    def find(package: Package) -> tuple[str, set[str]]:
+        versions = {str(package.version)}  # the one it took: so each round gets somewhere
+        wheels = index.wheels_among(sources.files_of(package.name))
+        good = {wheel.version for wheel in wheels if wheel.tags & loads}
+        taken = {wheel.version for wheel in wheels if wheel.tags & seen_by_uv}
+        return package.name, versions | {str(version) for version in taken - good}
+
+    with ThreadPoolExecutor(min(len(packages), web.CONNECTIONS)) as pool:
+        return dict(pool.map(find, packages))
+
+
+def _pick(
+    package: Package,
+    wheels: list[PackageWheel],
+    requirements: Requirements,
+    addresses: Mapping[str, str],
+) -> Pick:
+    """Take the best wheel, or the source, among those whose hash the requirements allow.
+
+    As pip does it, one hash in the file means that every package must have one.
+    """
+    name, version = package.name, str(package.version)
+    files: list[PackageWheel | PackageSdist] = [*wheels]
+    if not files and package.sdist:
+        files.append(package.sdist)
+    file, kind = files[0], "wheel" if wheels else "source"
+    if requirements.hashes_required:
+        allowed = requirements.sha256.get(name)
+        if not allowed:
+            raise HashMismatchError(
+                f"{name} {version} is needed, and the requirements have no --hash for it, as for others.",
+                hint=f"Add {name}=={version} --hash=sha256:{file.hashes.get('sha256')}, or drop all hashes.",
+                details={"package": name, "version": version},
+            )
+        matching = [file for file in files if file.hashes.get("sha256") in allowed]
+        if not matching:
+            raise HashMismatchError(
+                f"No {kind} of {name} {version} that loads here has a hash that the requirements give.",
+                hint=f"The {kind} to take is {file.filename}, sha256:{file.hashes.get('sha256')}.",
+                details={"package": name, "version": version, "allowed": sorted(allowed)},
+            )
+        file = matching[0]
+    url = addresses.get(str(file.url), "") if addresses else str(file.url)
+    if not url:  # what uv says may be what code that it ran would have it say
+        raise ResolutionError(
+            f"The file chosen for {name} {version}, {file.filename}, is none that the package indexes list.",
+            hint="Try again; if it stays so, look at the packages that are built from source.",
+            details={"package": name, "version": version},
+        )
+    return Pick(name, version, file.filename, url, file.hashes["sha256"], file.size)
+
+
+def _warnings(stderr: str) -> tuple[str, ...]:
+    prefix = "warning: "
+    return tuple(line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix))

@@ -1,0 +1,328 @@
+"""The uv command: finds a set of versions that satisfies requirements, for a target that need not be at hand.
+
+What goes in is written by us: requirements on standard input, an environment of our own making, no
+configuration files. uv itself goes wherever an index leads it, and so may code that it builds: unless the
+index is the public one alone and nothing is built, an index on loopback (`relay`) stands in the place of the
+real ones. What comes out is a lock file (pylock.toml, PEP 751) and, when there is none, uv's explanation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from layer_builder.ground import confinement
+from layer_builder.ground.errors import IndexUnreachableError
+from layer_builder.indexes import public_index
+from layer_builder.indexes import sources as source_list
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from layer_builder.ground.interpreter import Interpreter
+    from layer_builder.ground.settings import Settings
+    from layer_builder.ground.target import Target
+    from layer_builder.indexes.sources import Sources
+    from layer_builder.requirements.origins import Origins
+    from layer_builder.resolution.relay import Relay
+
+# What the public index itself announces: its pages are good for ten minutes, its files never change.
+_FRESHNESS = '{ api = "max-age=600", files = "max-age=365000000, immutable" }'
+_BUILD_FILE_BYTES = 2 << 30  # of one file
+_BUILD_PROCESSES = 4096
+TIMEOUT = 600  # seconds; uv's own time limits on requests are much shorter
+_POLL = 0.2  # seconds, between looks at whether a process has ended whose pipes stay open
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of uv came to.
+
+    Attributes:
+        status: uv's.
+        lock: its text; empty when it failed.
+        stderr: what it said.
+        addresses: where files are in truth, by the addresses that the lock has for them, if those differ.
+    """
+
+    status: int
+    lock: str
+    stderr: str
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
+def compile_lock(
+    requirements: Sequence[str],
+    constraints: Sequence[str],
+    target: Target,
+    settings: Settings,
+    origins: Origins,
+    *,
+    sources: Sequence[str] = (),
+    python: Interpreter | None = None,
+) -> Outcome:
+    """Resolve requirements for a target to wheels only, whatever this machine is.
+
+    Args:
+        requirements: one a line, as we wrote them.
+        constraints: versions that are ruled out.
+        target: what to resolve for.
+        settings: of the installation.
+        origins: what the requirements say of where packages come from.
+        sources: projects that are taken as sources, and which uv may build to learn what they depend on.
+        python: the interpreter that does that, of the target's version.
+
+    Raises:
+        IndexUnreachableError: it takes too long.
+        IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
+    """
+    with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
+        # Not into a file, which the code of a source that is built could write again.
+        command = [
+            *_command(target, python),
+            *(f"--no-binary={name}" for name in sources),
+            *("--format", "pylock.toml", "--no-header"),
+        ]
+        if constraints:
+            file = Path(folder, "constraints.txt")
+            file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
+            command += ["--constraints", str(file)]
+        places = source_list.of(settings, origins)
+        if python or not places.is_public:
+            more = _build_environment(folder, python) if python else {}
+            with _in_time(), _relayed(places, folder) as (relay, environment):
+                if python:
+                    done = _run_confined(command, requirements, environment | more, folder, python, relay)
+                else:
+                    done = _run(command, requirements, environment)
+            if relay.error and (done.returncode != 0 or relay.misled):
+                raise relay.error
+            lock = done.stdout if done.returncode == 0 else ""
+            return Outcome(done.returncode, lock, relay.without_address(done.stderr), relay.addresses)
+        configuration = _configuration(settings)
+        if configuration:
+            file = Path(folder, "uv.toml")
+            file.write_text(configuration, encoding="utf-8")
+            command += ["--config-file", str(file)]
+        environment = public_index.environment(settings)
+        with _in_time():
+            done = _run(command, requirements, environment)
+            if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
+                done = _run([*command, "--refresh"], requirements, environment)
+        lock = done.stdout if done.returncode == 0 else ""
+        return Outcome(done.returncode, lock, done.stderr)
+
+
+@contextmanager
+def _relayed(places: Sources, folder: str) -> Iterator[tuple[Relay, dict[str, str]]]:
+    """Give uv a relay for its index, an environment in which that is all it knows, and a cache of its own.
+
+    Addresses of a relay are good for one run, so what is kept under them is, too.
+    """
+    from layer_builder.resolution.relay import Relay
+
+    with Relay(places) as relay:
+        yield (
+            relay,
+            {
+                **public_index.OURS,
+                "UV_DEFAULT_INDEX": relay.url,
+                "UV_CACHE_DIR": str(Path(folder, "uv-cache")),
+                "UV_HTTP_RETRIES": "0",  # the relay is patient
+                "UV_HTTP_TIMEOUT": "300",
+                "NO_PROXY": "127.0.0.1",
+                "HOME": folder,
+            },
+        )
+
+
+def _configuration(settings: Settings) -> str:
+    """Have answers of the public index kept as long as it allows, whatever a mirror on the way leaves out."""
+    if not (url := public_index.address(settings)):
+        return ""
+    return f"[[index]]\nurl = {json.dumps(url)}\ndefault = true\ncache-control = {_FRESHNESS}\n"
+
+
+def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
+    """Give what builds of sources need on top: compilers on the PATH, a HOME of their own, a fixed date."""
+    confinement.hide()
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": home,
+        "TMPDIR": home,
+        "SOURCE_DATE_EPOCH": "315532800",  # 1980-01-01, as in layers
+        "PYTHONHASHSEED": "0",
+        "LC_ALL": "C.UTF-8",
+        **python.environment,
+    }
+
+
+def build_wheel(
+    file: Path, folder: Path, python: Interpreter, settings: Settings, origins: Origins
+) -> Outcome:
+    """Build a source distribution to a wheel in `folder`/out, isolated, with `folder` as its HOME.
+
+    What the build needs comes from the indexes too, as wheels only.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes more than `TIMEOUT` seconds; nothing of it runs on.
+        IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
+    """
+    command = [
+        *(public_index.uv(), "build", "--wheel", "--no-build"),  # of others
+        *("--python", str(python.path), "--out-dir", str(folder / "out")),
+        *("--color", "never", "--no-progress", str(file)),
+    ]
+    with _relayed(source_list.of(settings, origins), str(folder)) as (relay, environment):
+        environment |= _build_environment(str(folder), python)
+        done = _run_confined(command, (), environment, str(folder), python, relay, file)
+    if relay.error and done.returncode != 0:
+        raise relay.error
+    return Outcome(done.returncode, "", relay.without_address(f"{done.stdout}{done.stderr}"))
+
+
+def _command(target: Target, python: Interpreter | None) -> list[str]:
+    return [
+        public_index.uv(),
+        *("pip", "compile", "-"),
+        # Any interpreter will do, and one that is named is not searched for.
+        *("--python", str(python.path) if python else sys.executable),
+        *("--python-version", target.runtime.patch),
+        *("--python-platform", target.uv_platform),
+        *("--only-binary", ":all:"),
+        *("--color", "never"),
+        "--no-progress",
+    ]
+
+
+def _run(
+    command: list[str], lines: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return _communicate(command, "".join(f"{line}\n" for line in lines), environment)
+
+
+def _run_confined(
+    command: list[str],
+    lines: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    python: Interpreter,
+    relay: Relay,
+    *files_read: Path,
+) -> subprocess.CompletedProcess[str]:
+    """Run uv where it will start code of packages: with this one folder, and the relay for a network.
+
+    Compilers are where the system, the PATH and /opt have them.
+    """
+    searched = [one for one in os.get_exec_path() if Path(one).is_absolute() and Path(one) != Path.home()]
+    with tempfile.TemporaryDirectory(prefix="layer-builder-") as root:
+        Path(root).chmod(0o755)
+        rules = confinement.Rules(
+            root=Path(root),
+            read=[command[0], *confinement.parts_of(python), *map(str, files_read), *searched, "/opt"],
+            write=[folder],
+            needs=[command[0], str(python.path), *map(str, files_read), folder],
+            port=urlsplit(relay.url).port,
+            limits={"FSIZE": _BUILD_FILE_BYTES, "NPROC": _BUILD_PROCESSES},
+            wall_seconds=TIMEOUT,
+        )
+        with confinement.confined(
+            rules,
+            command,
+            environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        ) as one:
+            text = "".join(f"{line}\n" for line in lines)
+            stdout, stderr = _exchange(one.process, text.encode(), time.monotonic() + TIMEOUT)
+    status = 1 if one.status is None else one.status
+    told = stderr.decode(errors="replace") or one.failure
+    return subprocess.CompletedProcess(command, status, stdout.decode(errors="replace"), told)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except subprocess.TimeoutExpired as error:
+        raise IndexUnreachableError(
+            f"No versions were found within {TIMEOUT} seconds.",
+            hint="Try again; if it stays so, pin more versions.",
+        ) from error
+
+
+def _communicate(
+    command: list[str], text: str, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a session of its own, so that what it started ends with it, whatever happens."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = _exchange(process, text.encode(), time.monotonic() + TIMEOUT)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(
+        command, process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
+    )
+
+
+def _exchange(process: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """Hand a process its input and take its output until it ends, whoever else holds its pipes open by then.
+
+    `communicate` would wait for all of them: code that a source brings along may be one.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended by the deadline (of `time.monotonic`).
+    """
+    said: dict[IO[bytes] | None, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+    rest = memoryview(text)
+    with selectors.DefaultSelector() as pipes:
+        for pipe in filter(None, said):
+            pipes.register(pipe, selectors.EVENT_READ)
+        if process.stdin:
+            os.set_blocking(process.stdin.fileno(), False)
+            pipes.register(process.stdin, selectors.EVENT_WRITE)
+        while pipes.get_map():
+            ended = process.poll() is not None
+            ready = pipes.select(0 if ended else _POLL)
+            if ended and not any(key.fileobj in said for key, _ in ready):
+                break
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, TIMEOUT)
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    with suppress(BrokenPipeError):
+                        rest = rest[os.write(key.fd, rest[:_CHUNK]) :] if rest else rest
+                        if rest:
+                            continue
+                    pipes.unregister(key.fileobj)
+                    process.stdin.close()
+                elif chunk := os.read(key.fd, _CHUNK):
+                    said[key.fileobj] += chunk  # type: ignore[index]
+                else:
+                    pipes.unregister(key.fileobj)
+    process.wait(max(0, deadline - time.monotonic()))
+    return bytes(said[process.stdout]), bytes(said[process.stderr])

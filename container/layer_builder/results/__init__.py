@@ -1,0 +1,1 @@
+"""What a build leaves: report, record, bill of materials, objects, a published version."""

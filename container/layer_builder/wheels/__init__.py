@@ -1,0 +1,1 @@
+"""The files that were chosen: fetched, checked, looked into."""
