@@ -129,7 +129,7 @@ def test_codeartifact_gives_its_address_and_a_token(aws: Callable[[str], Stubber
     found = sources.of(Settings(tmp_path, codeartifact=ARN))
     assert found.indexes == (f"{endpoint}simple",)
     assert list(found.access.logins.values()) == [Login("aws", "t0ken-of-the-role")]
-    assert not found.is_plain
+    assert not found.is_public
     assert "t0ken" not in repr(found)
 
 
