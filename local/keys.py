@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import stat
 import string
@@ -16,6 +17,8 @@ from local.settings import ROOT
 
 FOLDER: Final = ROOT / ".cache" / "embedded-aws"
 FILE: Final = "key.json"
+ID: Final = re.compile(r"AKIA[A-Z2-7]{16}", re.ASCII)
+SECRET_LENGTH: Final = 40
 OPEN: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -98,13 +101,16 @@ def _read(place: int, path: Path) -> Key:
         file = os.open(FILE, os.O_RDONLY | OPEN, dir_fd=place)
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read ({error.strerror}): delete it for a new key.") from error
-    with open(file, encoding="ascii") as reading:  # noqa: PTH123 (a descriptor)
+    with open(file, encoding="utf-8") as reading:  # noqa: PTH123 (a descriptor)
         _check_private(file, path)
         try:
             found = json.load(reading)
-            return Key(str(found["access_key_id"]), str(found["secret_access_key"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise KeyFileError(f"{path} holds no key: delete it for a new one.") from error
+            key = Key(str(found["access_key_id"]), str(found["secret_access_key"]))
+        except (ValueError, KeyError, TypeError):
+            key = Key("", "")
+    if not ID.fullmatch(key.id) or len(key.secret) != SECRET_LENGTH:
+        raise KeyFileError(f"{path} holds no key: delete it for a new one.")
+    return key
 
 
 def _check_private(descriptor: int, path: Path) -> None:

@@ -212,8 +212,9 @@ ATTACKS: dict[str, tuple[Callable[[EmbeddedAws], Signed], str]] = {
         lambda aws: (g := get(aws)).but(target=g.target + "&acl="), "SignatureDoesNotMatch"),
     "an address of another service": (lambda aws: get(aws, service="lambda"), "AccessDenied"),
     "an address and a header": (
-        lambda aws: get(aws).with_header("authorization", put(aws).headers["authorization"]),
-        "AccessDenied"),
+        lambda aws: sign(aws.endpoint, aws.keys.owner, "GET", get(aws).target),
+        "AccessDenied",
+    ),
     "another layer by an address of one": (
         lambda aws: presign(aws.endpoint, aws.keys.owner, "GET", "/_layers/secret/1").but(
             target=presign(aws.endpoint, aws.keys.owner, "GET", "/_layers/secret/1").target.replace(
