@@ -57,6 +57,12 @@ class Call:
     parameters: Mapping[str, Any]
 
 
+def service_of(authorization: str) -> str:
+    """Return what service a request is signed for; of presigned addresses, all are S3's."""
+    signature = SIGNATURE.search(authorization)
+    return signature["service"] if signature else "s3"
+
+
 def request_of(environ: "WSGIEnvironment") -> Request:
     """Return a request, whose body can still be read by others."""
     length = int(environ.get("CONTENT_LENGTH") or 0)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
-from local.calls import SIGNATURE
+from local.calls import service_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -47,8 +47,7 @@ def answer(error: CallError, environ: "WSGIEnvironment", start_response: "StartR
 
 
 def _worded(error: CallError, environ: "WSGIEnvironment") -> tuple[list[tuple[str, str]], bytes]:
-    signature = SIGNATURE.search(environ.get("HTTP_AUTHORIZATION", ""))
-    service = signature["service"] if signature else "s3"
+    service = service_of(environ.get("HTTP_AUTHORIZATION", ""))
     content_type = environ.get("CONTENT_TYPE", "")
     words = {"__type": error.code, "message": error.message}
     if environ.get("HTTP_SMITHY_PROTOCOL") == "rpc-v2-cbor":

@@ -6,6 +6,7 @@ page that this user's browser has open, and every other user of the machine; so 
 
 import hashlib
 import io
+import sys
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ROLE: Final = "layerdrop.role"
 """Where the WSGI environment tells who signed: a role's name, or None for the account's owner."""
+PIECE: Final = 1 << 18
+"""Bytes of a body that are read and hashed at once."""
 
 
 class Gate:
@@ -83,11 +86,11 @@ class Gate:
         check_time(signature)
         if signature.payload is not None:  # what is not signed is not even read
             check_signature(sent, signature, key, signature.payload)
-        body = _body(environ)
+        digest = _read_body(environ)
         if signature.payload is None:
-            check_signature(sent, signature, key, hashlib.sha256(body).hexdigest())
+            check_signature(sent, signature, key, digest)
         else:
-            check_payload(signature.payload, body)
+            check_payload(signature.payload, digest)
         return role
 
 
@@ -109,16 +112,21 @@ def _text(value: str) -> str:
     return value.encode("latin-1", "replace").decode("utf-8", "replace")  # WSGI's way to pass UTF-8
 
 
-def _body(environ: "WSGIEnvironment") -> bytes:
-    """Return a request's body, which can still be read by others."""
+def _read_body(environ: "WSGIEnvironment") -> str:
+    """Return the SHA-256 of a request's body, which can still be read by others, and from its start again."""
     length = environ.get("CONTENT_LENGTH") or "0"
-    if environ.get("wsgi.input_terminated"):
-        body: bytes = environ["wsgi.input"].read()
-    elif not (length.isascii() and length.isdecimal()):
+    if not (length.isascii() and length.isdecimal()):
         raise CallError(HTTPStatus.BAD_REQUEST, "InvalidRequest", "Content-Length is not a number.")
-    elif len(body := environ["wsgi.input"].read(int(length))) < int(length):
+    left = sys.maxsize if environ.get("wsgi.input_terminated") else int(length)
+    body, digest, source = io.BytesIO(), hashlib.sha256(), environ["wsgi.input"]
+    while left and (piece := source.read(min(left, PIECE))):  # while the sender sends the next one
+        body.write(piece)
+        digest.update(piece)
+        left -= len(piece)
+    if left and not environ.get("wsgi.input_terminated"):
         raise CallError(
             HTTPStatus.BAD_REQUEST, "IncompleteBody", f"The body ended before its {length} bytes."
         )
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
+    body.seek(0)
+    environ["wsgi.input"] = body
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from local.calls import NAMES, SIGNATURE, Request, UnknownCallError, call_of, request_of
+from local.calls import NAMES, Request, UnknownCallError, call_of, request_of, service_of
 from local.errors import CallError, answer
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class KnownCalls:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request."""
-        request = request_of(environ)
-        service = _service(request)
-        if service == "s3" and not UNKNOWN_TO_S3.isdisjoint(request.query):
-            return answer(_unknown(request), environ, start_response)
+        service, asked = service_of(environ.get("HTTP_AUTHORIZATION", "")), environ["wsgi.input"]
+        query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
+        if service == "s3" and not UNKNOWN_TO_S3.isdisjoint(query):
+            return answer(_unknown(environ), environ, start_response)
         answers: list[Any] = []
 
         def keep(*given: Any) -> Any:
@@ -46,21 +46,24 @@ class KnownCalls:
 
         try:
             body = self._application(environ, keep)
+            status, headers, *rest = answers[0]
+            if status[:3] in ("404", "405") and service != "s3" and environ["REQUEST_METHOD"] != "HEAD":
+                content = b"".join(body)
+                if hasattr(body, "close"):
+                    body.close()
+                if _is_page(headers, content):
+                    raise NotImplementedError  # noqa: TRY301 (as moto says it elsewhere)
+                body = [content]
         except NotImplementedError:
-            return answer(_unknown(request), environ, start_response)
+            asked.seek(0)
+            return answer(_unknown(environ | {"wsgi.input": asked}), environ, start_response)
         except Exception as error:
-            logger.exception("moto failed at %s", _name(request))
-            message = f"moto failed at {_name(request)}: {type(error).__name__}: {error}"
+            asked.seek(0)
+            name = _name(request_of(environ | {"wsgi.input": asked}))
+            logger.exception("moto failed at %s", name)
+            message = f"moto failed at {name}: {type(error).__name__}: {error}"
             failure = CallError(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalFailure", message)
             return answer(failure, environ, start_response)
-        status, headers, *rest = answers[0]
-        if status[:3] in ("404", "405") and service != "s3" and request.method != "HEAD":
-            content = b"".join(body)
-            if hasattr(body, "close"):
-                body.close()
-            if _is_page(headers, content):
-                return answer(_unknown(request), environ, start_response)
-            body = [content]
         start_response(status, headers, *rest)
         return body
 
@@ -71,19 +74,15 @@ def _is_page(headers: list[tuple[str, str]], content: bytes) -> bool:
     return kind.startswith("text/html") and (not content or content.lower().startswith(b"<!doctype html"))
 
 
-def _unknown(request: Request) -> CallError:
-    message = f"The embedded AWS does not know the call {_name(request)}."
+def _unknown(environ: "WSGIEnvironment") -> CallError:
+    message = f"The embedded AWS does not know the call {_name(request_of(environ))}."
     return CallError(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented", message)
-
-
-def _service(request: Request) -> str:
-    signature = SIGNATURE.search(request.headers.get("authorization", ""))
-    return signature["service"] if signature else "s3"  # of addresses, S3's alone are presigned
 
 
 def _name(request: Request) -> str:
     """Return service and operation, or what else there is to name a call by."""
-    service = NAMES.get(_service(request), _service(request))
+    signed = service_of(request.headers.get("authorization", ""))
+    service = NAMES.get(signed, signed)
     form = dict(parse_qsl(request.body.decode(errors="replace"))) if b"Action=" in request.body else {}
     if action := form.get("Action") or request.query.get("Action"):
         return f"{service}:{action}"
