@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 from layer_builder.ground.wording import listed
@@ -88,13 +89,18 @@ def standard_library(target: Target) -> frozenset[str]:
 
 def _module(name: str, layer: Mapping[str, Entry], target: Target) -> Entry | None:
     """Find the file that `import NAME` would run first; folders without `__init__` come after all others."""
-    machine = "cpython-{}{}-{}-linux-gnu".format(*target.runtime.version, target.machine)
     place = f"{target.site_packages}/{name}"
-    for suffix in (f".{machine}.so", ".abi3.so", ".so", ".py", ".pyc"):
+    for suffix in _suffixes(target):
         for path in (f"{place}/__init__{suffix}", f"{place}{suffix}"):
             if entry := layer.get(path):
                 return entry
     return None
+
+
+@cache
+def _suffixes(target: Target) -> tuple[str, ...]:
+    machine = "cpython-{}{}-{}-linux-gnu".format(*target.runtime.version, target.machine)
+    return f".{machine}.so", ".abi3.so", ".so", ".py", ".pyc"
 
 
 def _whose(names: list[str]) -> str:

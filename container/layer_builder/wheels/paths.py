@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 
 # Linux takes names of 255 bytes and paths of 4,096 with the final NUL (limits.h, NAME_MAX and PATH_MAX). The
 # folder that a layer or a wheel is unpacked in needs some of these; real paths stay far below.
@@ -11,6 +12,9 @@ MAX_PATH_BYTES = 1_024
 
 _LAYER_FOLDERS = ("python/", "bin/", "lib/")  # what Lambda searches below /opt, and we fill
 _MAX_LAYER_PATH_BYTES = 2 * MAX_PATH_BYTES  # a wheel's path and the folder it goes to
+# What nearly all paths are like, of which there can be tens of thousands: no part begins with a dot, and the
+# whole is no longer than a part may be.
+_USUAL = re.compile(r"(?=.{1,255}\Z)(?:python|bin|lib)(?:/[\w+-][\w.+-]*+)++", re.ASCII)
 
 
 def fault(path: str) -> str | None:
@@ -28,6 +32,8 @@ def fault(path: str) -> str | None:
 
 def layer_fault(path: str) -> str | None:
     """Say why a path must not be in a layer, whoever made it; None if it may."""
+    if _USUAL.fullmatch(path):
+        return None
     if not path.startswith(_LAYER_FOLDERS):
         return f"is not below {', '.join(_LAYER_FOLDERS)}"
     if posixpath.normpath(path) != path or "\\" in path or not path.isprintable():
