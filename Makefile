@@ -46,8 +46,9 @@ lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) #
 	$(BIN)/cfn-lint template.yaml infra/*.yaml
 	for template in template.yaml infra/*.yaml; do SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1 --template "$$template"; done
 	.venv-checkov/bin/checkov --quiet --compact --skip-download --file template.yaml infra/*.yaml container/Dockerfile
+	rm -rf .cache/translated
 	$(BIN)/python -m local translate .cache/translated
-	$(BIN)/cfn-lint .cache/translated/template.json
+	$(BIN)/cfn-lint .cache/translated/*.json --ignore-templates .cache/translated/build_layers.asl.json
 	PATH="$(CURDIR)/.venv-node/bin:$$PATH" $(ASL) --json-path .cache/translated/build_layers.asl.json
 
 .PHONY: bench

@@ -52,7 +52,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def write_translated(folder: Path, source: Path) -> None:
-    """Write the translated template and the state machine as it is deployed, for linters.
+    """Write the translated templates and the state machine as it is deployed, for linters.
+
+    A nested template is called like the resource that it is for.
 
     Args:
         folder: Where to write them.
@@ -65,7 +67,15 @@ def write_translated(folder: Path, source: Path) -> None:
     from local.translate import translate
 
     folder.mkdir(parents=True, exist_ok=True)
-    template = translate(source, lambda name, _content: f"s3://layerdrop-artifacts/{name}")
+
+    def upload(name: str, content: bytes) -> str:
+        if name.endswith(".template"):
+            document = json.loads(content)
+            path = (folder / name).with_suffix(".json")
+            path.write_text(json.dumps(document, indent=2) + "\n")
+        return f"s3://layerdrop-artifacts/{name}"
+
+    template = translate(source, upload)
     (folder / "template.json").write_text(json.dumps(template, indent=2) + "\n")
     with EmbeddedAws() as aws:
         stack = aws.deploy(source)

@@ -4,8 +4,9 @@ moto's own CloudFormation drops properties without a word (a bucket's notificati
 Here every property is either used, or listed below with the reason why not, or an error.
 """
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
@@ -13,14 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.clients import Clients
 from local.intrinsics import Scope, TemplateError, evaluate, parameter_values, pseudo_parameters, references
-from local.resources import MAKERS, Properties, Stack
+from local.resources import MAKERS, STAND_INS, Made, Properties, Stack
+from local.rules import check
 
-USED_SECTIONS: Final = {"Parameters", "Mappings", "Conditions", "Resources", "Outputs"}
+NESTED: Final = "AWS::CloudFormation::Stack"
+USED_SECTIONS: Final = {"Parameters", "Rules", "Mappings", "Conditions", "Resources", "Outputs"}
 SKIPPED_SECTIONS: Final = {
     "AWSTemplateFormatVersion": "There is one version.",
     "Description": "For people.",
     "Metadata": "For the console, linters and sam.",
-    "Rules": "They compare parameters with the account's networks; here the network is made to fit.",
 }
 USED_ATTRIBUTES: Final = {"Type", "Properties", "DependsOn", "Condition"}
 SKIPPED_ATTRIBUTES: Final = {
@@ -37,10 +39,21 @@ class Deployment:
     Attributes:
         values: What ``Ref`` gives, by logical id.
         outputs: The stack's outputs.
+        nested: The stacks nested in it, by logical id.
     """
 
     values: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    nested: Mapping[str, "Deployment"] = field(default_factory=dict)
+
+    def all_values(self) -> dict[str, Any]:
+        """Return what ``Ref`` gives, of nested stacks, too, whose resources are called STACK.RESOURCE."""
+        inner = {
+            f"{stack}.{name}": value
+            for stack, deployment in self.nested.items()
+            for name, value in deployment.all_values().items()
+        }
+        return {**self.values, **inner}
 
 
 def deploy(
@@ -55,13 +68,14 @@ def deploy(
         clients: Where to make the resources.
 
     Raises:
-        TemplateError: A type, property, function or section is not known here, a reference leads nowhere,
-        references
-            go in a circle, or a call was refused.
+        TemplateError: A type, property, function or section is not known here, a parameter breaks a rule, a
+            reference leads nowhere, references go in a circle, or a call was refused.
     """
     _refuse_unknown("section", template, USED_SECTIONS, SKIPPED_SECTIONS)
+    values = pseudo_parameters(stack) | parameter_values(template.get("Parameters", {}), parameters)
+    check(template.get("Rules", {}), values)
     scope = Scope(
-        values=pseudo_parameters(stack) | parameter_values(template.get("Parameters", {}), parameters),
+        values=values,
         conditions=template.get("Conditions", {}),
         mappings=template.get("Mappings", {}),
     )
@@ -70,7 +84,7 @@ def deploy(
         for logical_id, resource in template["Resources"].items()
         if "Condition" not in resource or scope.condition(resource["Condition"])
     }
-    made_by = Stack(stack, clients)
+    made_by = _Stack(stack, clients)
     for logical_id in in_order(resources):
         _make(logical_id, resources[logical_id], scope, made_by)
     outputs = {
@@ -78,7 +92,27 @@ def deploy(
         for name, output in template.get("Outputs", {}).items()
         if "Condition" not in output or scope.condition(output["Condition"])
     }
-    return Deployment({name: scope.values[name] for name in resources}, outputs)
+    return Deployment({name: scope.values[name] for name in resources}, outputs, made_by.nested)
+
+
+class _Stack(Stack):
+    """A stack that can have others nested in it."""
+
+    def __init__(self, name: str, clients: Clients) -> None:
+        super().__init__(name, clients)
+        self.nested: dict[str, Deployment] = {}
+
+    def make_nested(self, properties: Properties, logical_id: str) -> Made:
+        """AWS::CloudFormation::Stack: all that its template has, by the same makers."""
+        bucket, key = properties.take("TemplateURL").removeprefix("https://s3.amazonaws.com/").split("/", 1)
+        template = json.loads(self.call("s3", "GetObject", Bucket=bucket, Key=key)["Body"].read())
+        properties.take("Tags")  # SAM's own; what is nested does not get them here
+        name = self.physical_name(logical_id)
+        self.nested[logical_id] = made = deploy(
+            template, name, properties.take("Parameters", {}), self.clients
+        )
+        outputs = {f"Outputs.{output}": value for output, value in made.outputs.items()}
+        return Made(pseudo_parameters(name)["AWS::StackId"], outputs)
 
 
 def in_order(resources: Mapping[str, Any]) -> Iterator[str]:
@@ -102,14 +136,19 @@ def _depends_on(resource: Mapping[str, Any]) -> list[str]:
     return [wanted] if isinstance(wanted, str) else list(wanted)
 
 
-def _make(logical_id: str, resource: Mapping[str, Any], scope: Scope, stack: Stack) -> None:
+def _make(logical_id: str, resource: Mapping[str, Any], scope: Scope, stack: _Stack) -> None:
     kind = resource["Type"]
     _refuse_unknown("attribute", resource, USED_ATTRIBUTES, SKIPPED_ATTRIBUTES, where=logical_id)
-    if kind not in MAKERS:
+    if kind not in MAKERS and kind != NESTED:
         raise TemplateError(f"{logical_id}: the embedded AWS does not deploy {kind}")
     properties = Properties(evaluate(resource.get("Properties", {}), scope))
     try:
-        made = MAKERS[kind](properties, logical_id, stack)
+        if kind != NESTED:
+            made = MAKERS[kind](properties, logical_id, stack)
+        elif logical_id in STAND_INS:
+            made = STAND_INS[logical_id](properties, logical_id, stack)
+        else:
+            made = stack.make_nested(properties, logical_id)
     except (ClientError, BotoCoreError, TemplateError) as error:
         raise TemplateError(f"{logical_id} ({kind}): {error}") from error
     if properties.left:

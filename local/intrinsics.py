@@ -85,7 +85,7 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, str]) -> d
     """Return every parameter's value.
 
     Raises:
-        TemplateError: One is missing, unknown, or not allowed.
+        TemplateError: One is missing, unknown, no text (CloudFormation takes nothing else), or not allowed.
     """
     if unknown := sorted(given.keys() - declared.keys()):
         raise TemplateError(f"The template has no parameter {unknown[0]}")
@@ -94,13 +94,29 @@ def parameter_values(declared: Mapping[str, Any], given: Mapping[str, str]) -> d
         value = given.get(name, declaration.get("Default"))
         if value is None:
             raise TemplateError(f"Parameter {name} has no default and no value")
+        if isinstance(value, dict | list):
+            raise TemplateError(f"Parameter {name} must be a text, and is {value!r}")
         value = str(value)
-        allowed = [str(choice) for choice in declaration.get("AllowedValues", [value])]
-        if value not in allowed or not re.fullmatch(declaration.get("AllowedPattern", "(?s).*"), value):
+        if not _may_be(value, declaration):
             raise TemplateError(f"Parameter {name} may not be {value!r}")
         is_list = declaration["Type"] == "CommaDelimitedList" or declaration["Type"].startswith("List<")
         values[name] = [item.strip() for item in value.split(",")] if is_list else value
     return values
+
+
+def _may_be(value: str, declaration: Mapping[str, Any]) -> bool:
+    allowed = [str(choice) for choice in declaration.get("AllowedValues", [value])]
+    if value not in allowed or not re.fullmatch(declaration.get("AllowedPattern", "(?s).*"), value):
+        return False
+    if not declaration.get("MinLength", 0) <= len(value) <= declaration.get("MaxLength", len(value)):
+        return False
+    if declaration["Type"] != "Number":
+        return True
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    return bool(declaration.get("MinValue", number) <= number <= declaration.get("MaxValue", number))
 
 
 def evaluate(value: Any, scope: Scope) -> Any:

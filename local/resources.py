@@ -50,7 +50,7 @@ class Stack:
 
     def __init__(self, name: str, clients: Clients) -> None:
         self.name = name
-        self._clients = clients
+        self.clients = clients
 
     def physical_name(self, logical_id: str) -> str:
         """Return a name as CloudFormation makes one up, but the same each time."""
@@ -64,7 +64,7 @@ class Stack:
             TemplateError: The call has no parameter of some name.
             ClientError: It was refused.
         """
-        client = self._clients.get(service)
+        client = self.clients.get(service)
         shape = client.meta.service_model.operation_model(operation).input_shape
         given = {name: value for name, value in parameters.items() if value is not None}
         return getattr(client, xform_name(operation))(**shaped(given, shape))
@@ -298,9 +298,7 @@ def make_state_machine(properties: Properties, logical_id: str, stack: Stack) ->
 
 
 def make_builder_image(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::CloudFormation::Stack of infra/image.yaml: the builder on this machine stands in for the image."""
-    if logical_id != "BuilderImage":
-        raise TemplateError("of the nested stacks, only the image's has something to stand in for it")
+    """The nested stack of infra/image.yaml: the builder on this machine stands in for the image."""
     properties.take_all()
     repository = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/{stack.name}"
     outputs = {
@@ -441,7 +439,6 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Batch::ComputeEnvironment": make_compute_environment,
     "AWS::Batch::JobDefinition": make_job_definition,
     "AWS::Batch::JobQueue": make_job_queue,
-    "AWS::CloudFormation::Stack": make_builder_image,
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::CloudWatch::Dashboard": make_dashboard,
     "AWS::EC2::SecurityGroup": make_security_group,
@@ -459,3 +456,6 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::SQS::Queue": make_queue,
     "AWS::StepFunctions::StateMachine": make_state_machine,
 }
+
+STAND_INS: Final[Mapping[str, Maker]] = {"BuilderImage": make_builder_image}
+"""What is made in the place of a nested stack, by its logical id; others are deployed from their templates."""

@@ -25,11 +25,12 @@ NOT_CODE: Final = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ru
 
 
 def translate(template: Path, upload: Upload) -> dict[str, Any]:
-    """Package and translate a SAM template.
+    """Package and translate a SAM template, and those nested in it.
 
     Args:
         template: The template, of source or out of ``sam build``; local paths in it are relative to it.
-        upload: Takes what ``sam package`` would upload.
+        upload: Takes what ``sam package`` would upload, nested templates included, these translated (as
+            CloudFormation does it for each where it is made).
 
     Raises:
         TemplateError: It is not valid SAM.
@@ -66,8 +67,8 @@ def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:
         elif resource["Type"] == "AWS::Serverless::LayerVersion":
             properties["ContentUri"] = package_folder(properties["ContentUri"])
         elif resource["Type"] == "AWS::Serverless::Application":
-            nested = (folder / properties["Location"]).read_bytes()
-            url = upload(f"{name}.template", nested)
+            nested = translate(folder / properties["Location"], upload)
+            url = upload(f"{name}.template", json.dumps(nested).encode())
             properties["Location"] = url.replace("s3://", "https://s3.amazonaws.com/", 1)
         elif isinstance(properties.get("DefinitionUri"), str):
             definition = (folder / properties["DefinitionUri"]).read_bytes()

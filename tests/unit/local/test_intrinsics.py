@@ -110,13 +110,14 @@ def test_a_value_can_be_worked_out_once_all_it_refers_to_is_there_and_not_before
 DECLARED = {
     "Size": {"Type": "Number", "Default": 3, "AllowedValues": [3, 5]},
     "Nets": {"Type": "List<AWS::EC2::Subnet::Id>"},
-    "Name": {"Type": "String", "Default": "", "AllowedPattern": "^$|^[a-z]+$"},
+    "Name": {"Type": "String", "Default": "", "AllowedPattern": "^$|^[a-z]+$", "MaxLength": 8},
+    "Days": {"Type": "Number", "Default": 7, "MinValue": 1, "MaxValue": 14},
 }
 
 
 def test_parameters_have_their_defaults_and_lists_are_split() -> None:
-    values = parameter_values(DECLARED, {"Nets": "a, b"})
-    assert values == {"Size": "3", "Nets": ["a", "b"], "Name": ""}
+    values = parameter_values(DECLARED, {"Nets": "a, b", "Days": "14"})
+    assert values == {"Size": "3", "Nets": ["a", "b"], "Name": "", "Days": "14"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,11 @@ def test_parameters_have_their_defaults_and_lists_are_split() -> None:
         {"Nets": "a", "Size": "4"},
         {"Nets": "a", "Name": "UPPER"},
         {"Nets": "a", "Name": "lower\nmore"},
+        {"Nets": "a", "Name": "muchtoolong"},
+        {"Nets": "a", "Days": "0"},
+        {"Nets": "a", "Days": "15"},
+        {"Nets": "a", "Days": "many"},
+        {"Nets": ["a"]},  # CloudFormation takes texts only, from a nested stack's caller, too
     ],
 )
 def test_a_parameter_that_is_missing_unknown_or_not_allowed_is_an_error(given_values) -> None:
