@@ -458,4 +458,4 @@ MAKERS: Final[Mapping[str, Maker]] = {
 }
 
 STAND_INS: Final[Mapping[str, Maker]] = {"BuilderImage": make_builder_image}
-"""What is made in the place of a nested stack, by its logical id; others are deployed from their templates."""
+"""What is made in the place of a nested stack, by its logical id; of others, the template is deployed."""

@@ -72,13 +72,17 @@ class Ministack:
         ).endswith("_IN_PROGRESS"):
             assert time.monotonic() < deadline, f"the stack {stack} does not become ready"
             time.sleep(0.05)
-        resources = cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
-        self.stacks[stack] = {item["LogicalResourceId"]: item["PhysicalResourceId"] for item in resources}
+        self.stacks[stack] = self.resources(stack)
         if status == "CREATE_COMPLETE":
             return ""
         events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
         failed = [event for event in events if event["ResourceStatus"] == "CREATE_FAILED"]
         return "; ".join(f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}" for event in failed)
+
+    def resources(self, stack: str) -> dict[str, str]:
+        """The physical ids of a stack's resources, by logical id."""
+        found = self.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+        return {item["LogicalResourceId"]: item["PhysicalResourceId"] for item in found}
 
     def allows(self, role: str, action: str, resource: str) -> bool:
         """What its policy simulator says of a role, by its name."""

@@ -18,6 +18,7 @@ from local.policies import Statement
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, BUCKET
 from tests.faults.index import Index, Serve, good, plain
+from tests.whole import parts
 
 Found = TypeVar("Found")
 PARAMETERS = {"KeepVersions": "1", "NotificationEmail": "someone@example.com"}
@@ -32,7 +33,7 @@ class Recording:
         used: Each permission that a role used, by the role's logical id.
         refused: Calls that were not allowed: there should be none.
         statements: Of each role, as they were deployed.
-        values: What `Ref` gave, by logical id.
+        values: What `Ref` gave, by logical id, of nested stacks, too (as they are called in tests/whole.py).
         parameters: Those of the stack that were given.
     """
 
@@ -197,7 +198,8 @@ def record(folder: Path) -> Recording:
         aws = stack.enter_context(embedded(folder, index))
         driver = Driver(aws, index)
         drive(driver)
-        seen, judge = driver.stack.values, aws.authorization
+        judge = aws.authorization
+        seen = {parts().called(path): value for path, value in driver.stack.all_values().items()}
         backend = iam_backends[ACCOUNT_ID]["aws"]
         roles = {name: role for name, ref in seen.items() for role in backend.get_roles() if role.name == ref}
         names = {role.name: name for name, role in roles.items()}
@@ -205,6 +207,6 @@ def record(folder: Path) -> Recording:
             used=frozenset((names[role], permission) for role, permission in judge.used),
             refused=tuple(judge.refused),
             statements={name: tuple(judge.statements(role)) for name, role in roles.items()},
-            values=dict(seen),
+            values=seen,
             parameters=driver.parameters,
         )

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from local.permissions import Permission
 from local.policies import Statement, is_allowed, statements_of
-from local.settings import ACCOUNT_ID, BUCKET, REGION, ROOT, STACK, TEMPLATE
+from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE
 from local.translate import translate
+from tests.whole import parts, whole
 
 from . import ministack
 from .forbidden import EVERYBODY, FORBIDDEN
@@ -132,10 +133,9 @@ def test_nothing_that_is_explained_was_seen(recording: Recording) -> None:
 
 def test_every_statement_of_the_template_is_judged(recording: Recording) -> None:
     """Also those that stand under a condition: the recording's parameters bring all of them about."""
-    template = translate(TEMPLATE, lambda name, _: f"s3://code/{name}")
     written = {
         (name, sid)
-        for name, resource in template["Resources"].items()
+        for name, resource in whole()["Resources"].items()
         if resource["Type"] == "AWS::IAM::Role"
         for sid in sids(resource["Properties"]["Policies"])
     }
@@ -233,66 +233,86 @@ def lacks(template: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def translated_for(other: Ministack, path: Path) -> dict[str, Any]:
-    """A template as `sam deploy` would send it, the nested ones less what ministack cannot make."""
+def translated_for(other: Ministack, values: Mapping[str, str]) -> dict[str, Any]:
+    """The stack as `sam deploy` would send it; what ministack cannot make is left out for its value."""
+
+    def less(template: Mapping[str, Any], stack: str = "") -> dict[str, Any]:
+        called = {name: parts().called(f"{stack}.{name}" if stack else name) for name in lacks(template)}
+        return ministack.without(template, {name: values.get(of, "x") for name, of in called.items()})
 
     def upload(name: str, content: bytes) -> str:
-        if name == "BuilderImage.template":
-            nested = translate(ROOT / "infra/image.yaml", other.upload)
-            content = json.dumps(ministack.without(nested, dict.fromkeys(lacks(nested), "x"))).encode()
+        stack, _, kind = name.rpartition(".")
+        if kind == "template":
+            content = json.dumps(less(json.loads(content), stack)).encode()
         return other.upload(name, content)
 
-    return translate(path, upload)
+    return less(translate(TEMPLATE, upload))
 
 
 @pytest.fixture(scope="module")
 def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
     """ministack with our stack on it; what it lacks is called as on the embedded AWS."""
     with ministack.running(tmp_path_factory.mktemp("ministack")) as made:
-        template = translated_for(made, TEMPLATE)
-        dropped = {name: recording.values[name] for name in lacks(template)}
-        whole = ministack.without(template, dropped)
+        template = translated_for(made, recording.values)
         given = {**recording.parameters, **CODEARTIFACT, "IndexUrl": "", "BucketName": BUCKET}
-        assert made.deploy(STACK, whole, **given) == ""
-        nested = made.stacks[STACK]["BuilderImage"]
-        resources = made.client("cloudformation").describe_stack_resources(StackName=nested)
-        made.stacks[nested] = {
-            item["LogicalResourceId"]: item["PhysicalResourceId"] for item in resources["StackResources"]
-        }
+        assert made.deploy(STACK, template, **given) == ""
         yield made
 
 
+def everything(other: Ministack) -> dict[str, str]:
+    """The physical ids of all resources, nested stacks included, as they are called in the whole."""
+    found = dict(other.stacks[STACK])
+    for stack in parts().nested:
+        inner = other.resources(other.stacks[STACK][stack])
+        found |= {parts().called(f"{stack}.{name}"): physical for name, physical in inner.items()}
+    return found
+
+
 def roles_of(other: Ministack) -> dict[str, str]:
-    """The names of all roles, also those of the image's nested stack, by logical id."""
-    ours, nested = other.stacks[STACK], other.stacks[other.stacks[STACK]["BuilderImage"]]
-    return {name: physical for name, physical in (ours | nested).items() if name.endswith("Role")}
+    """The names of all roles, also those of nested stacks, by logical id."""
+    return {name: physical for name, physical in everything(other).items() if name.endswith("Role")}
 
 
-def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack) -> None:
-    template = translated_for(other, TEMPLATE)
-    refused_types = re.search(r"Unrecognized resource types: \[(.*)\]", other.deploy("whole", template))
-    assert refused_types
-    assert set(refused_types[1].split(", ")) == LACKING_TYPES.keys()
-    untyped = {name: "x" for name, item in template["Resources"].items() if item["Type"] in LACKING_TYPES}
-    failed = other.deploy("untyped", ministack.without(template, untyped), BucketName="untyped")
-    assert failed.partition(":")[0] in set(lacks(template)) - untyped.keys(), failed
+@pytest.mark.parametrize("part", ["", *parts().nested])
+def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack, part: str) -> None:
+    template = parts().nested[part] if part else parts().root
+    declared = template.get("Parameters", {})
+    given = {name: "x" for name, parameter in declared.items() if "Default" not in parameter}
+    lacking = {name: template["Resources"][name]["Type"] for name in lacks(template)}
+    untyped = {name: kind for name, kind in lacking.items() if kind in LACKING_TYPES}
+    if untyped:
+        refused = other.deploy(f"typed{part}", template, **given)
+        named = re.search(r"Unrecognized resource types: \[(.*)\]", refused)
+        assert named, refused
+        assert set(named[1].split(", ")) == set(untyped.values())
+    dropped = {name: "x" for name, kind in lacking.items() if kind in LACKING_TYPES | LEFT_OUT_TYPES}
+    if rest := lacking.keys() - dropped.keys():
+        failed = other.deploy(f"untyped{part}", ministack.without(template, dropped), **given)
+        assert failed.partition(":")[0] in rest, failed
+
+
+def test_what_another_cloudformation_lacks_is_there() -> None:
+    resources = [
+        item
+        for template in (parts().root, *parts().nested.values())
+        for item in template["Resources"].values()
+    ]
+    kinds = {item["Type"] for item in resources}
+    assert LACKING_TYPES.keys() | LEFT_OUT_TYPES.keys() <= kinds
     for kind, name in LACKING_PROPERTIES:
-        assert any(
-            item["Type"] == kind and name in item["Properties"] for item in template["Resources"].values()
-        )
+        assert any(item["Type"] == kind and name in item["Properties"] for item in resources)
 
 
 def test_another_cloudformation_refuses_what_the_rules_forbid(other: Ministack) -> None:
-    template = translated_for(other, TEMPLATE)
-    whole = ministack.without(template, dict.fromkeys(lacks(template), "x"))
-    refused = other.deploy("odd", whole, BucketName="odd", Arm64Vcpu="1", Arm64Memory="512")
+    template = translated_for(other, {})
+    refused = other.deploy("odd", template, BucketName="odd", Arm64Vcpu="1", Arm64Memory="512")
     assert "With 1 vCPU, Arm64Memory is 2048 to 8192 MiB in steps of 1024" in refused
-    assert other.deploy("large", whole, BucketName="large", Arm64Vcpu="8", Arm64Memory="61440") == ""
+    assert other.deploy("large", template, BucketName="large", Arm64Vcpu="8", Arm64Memory="61440") == ""
 
 
 def here(arn: str, recording: Recording, other: Ministack) -> str:
     """The ARN that something of the embedded AWS has on ministack, which makes up other names."""
-    for name, there in other.stacks[STACK].items():
+    for name, there in everything(other).items():
         ours = recording.values.get(name, "").rpartition("/")[2]
         if ours and arn.rpartition(":")[2] == ours:
             return arn.removesuffix(ours) + there.rpartition("/")[2]

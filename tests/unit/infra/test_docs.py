@@ -11,6 +11,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tests.unit.infra.templates import ROOT
 from tests.unit.infra.test_operations import own_metrics
+from tests.whole import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def test_defaults_are_those_of_the_template() -> None:
 
 
 def test_every_alarm_has_its_row() -> None:
-    alarms = {name for name, r in SOURCE["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+    alarms = {name for name, r in whole()["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
     assert (
         set(re.findall(r"`(\w+Alarm)`", " ".join(row[0] for row in rows(section("Look after it"))))) == alarms
     )
@@ -60,7 +61,7 @@ def test_every_output_that_is_named_is_there() -> None:
 
 def test_what_costs_is_counted_right() -> None:
     text = section("Cost")
-    resources = SOURCE["Resources"].values()
+    resources = whole()["Resources"].values()
     alarms = [r["Properties"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"]
     metrics = sum(
         len([m for m in a["Metrics"] if "MetricStat" in m]) if "Metrics" in a else 1 for a in alarms

@@ -13,8 +13,8 @@ from samtranslator.yaml_helper import yaml_parse
 from stack import inventory
 
 from layerdrop import claims
-from local.translate import translate
 from tests.unit.infra.templates import IMAGE, ROOT, translated
+from tests.whole import whole
 
 SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 # What AWS publishes by itself, by namespace: metrics, and the dimension that names a resource of which type.
@@ -39,9 +39,7 @@ USAGE = {(*FARGATE, f"Standard/{kind}") for kind in ("OnDemand", "Spot")}
 
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
-    found: dict[str, Any] = translate(ROOT / "template.yaml", lambda name, _: f"s3://code/{name}")[
-        "Resources"
-    ]
+    found: dict[str, Any] = whole()["Resources"]
     return found
 
 
