@@ -27,22 +27,28 @@ class Parts:
 
     Attributes:
         root: The one that is deployed.
-        nested: Those in it, by the logical id of the resource that they are for.
+        nested: Those in it, and in these, by the logical id of the resource that they are for.
+        parents: The stack that each of them is in; that of the root has no name.
         twice: Logical ids of those that share their template with another.
     """
 
     root: Template
     nested: Mapping[str, Template]
+    parents: Mapping[str, str]
     twice: frozenset[str]
+
+    def template(self, stack: str) -> Template:
+        """The template of a nested stack, or of the root, which has no name."""
+        return self.nested[stack] if stack else self.root
 
     def name(self, stack: str, resource: str) -> str:
         """What a nested stack's resource is called in the whole: as in its template, if that is used once."""
         return stack + resource if stack in self.twice else resource
 
     def called(self, path: str) -> str:
-        """What ``STACK.RESOURCE``, or a resource of the root, is called in the whole."""
-        stack, _, resource = path.rpartition(".")
-        return self.name(stack, resource) if stack else resource
+        """What a resource is called in the whole, by the way to it: ``STACK.STACK.RESOURCE``."""
+        stacks, _, resource = path.rpartition(".")
+        return self.name(stacks.rpartition(".")[2], resource)
 
 
 @cache
@@ -52,53 +58,80 @@ def parts(path: Path = TEMPLATE) -> Parts:
 
     def upload(name: str, content: bytes) -> str:
         if name.endswith(".template"):
-            nested[name.removesuffix(".template")] = json.loads(content)
+            stack = name.removesuffix(".template")
+            assert stack not in nested, f"two of {stack}"
+            nested[stack] = json.loads(content)
         return f"s3://code/{name}"
 
     root = translate(path, upload)
     alike = Counter(json.dumps(template) for template in nested.values())
     twice = {name for name, template in nested.items() if alike[json.dumps(template)] > 1}
-    return Parts(root, nested, frozenset(twice))
+    parents = {
+        name: stack
+        for stack, template in {"": root, **nested}.items()
+        for name in template["Resources"]
+        if name in nested
+    }
+    return Parts(root, nested, parents, frozenset(twice))
 
 
 def whole(path: Path = TEMPLATE) -> dict[str, Any]:
     """Return one template of the same resources, whose references lead to each other."""
     given = parts(path)
-    inlined = {name: template for name, template in given.nested.items() if name not in LEFT}
-    root = _Root(given)
     found: dict[str, Any] = {"Resources": {}, "Conditions": {}}
-    for section, items in found.items():
-        own = given.root.get(section, {})
-        items |= {name: root.replaced(item) for name, item in own.items() if name not in inlined}
-        for stack, template in inlined.items():
-            inner = _Nested(given, stack)
-            for name, item in template.get(section, {}).items():
-                assert inner.named(name) not in items, f"two of {inner.named(name)}"
-                items[inner.named(name)] = inner.replaced(item)
-    outputs = {name: root.replaced(output) for name, output in given.root["Outputs"].items()}
+    for stack in ("", *(name for name in given.nested if name not in LEFT)):
+        scope = _Scope(given, stack)
+        for name, item in given.template(stack).get("Resources", {}).items():
+            if name not in given.nested or name in LEFT:
+                assert scope.named(name) not in found["Resources"], f"two of {scope.named(name)}"
+                found["Resources"][scope.named(name)] = _settled(scope.replaced(item))
+        for name, item in given.template(stack).get("Conditions", {}).items():
+            condition = scope.replaced(item)
+            assert found["Conditions"].setdefault(name, condition) == condition, f"two of {name}"
+    outputs = {
+        name: _settled(_Scope(given, "").replaced(item)) for name, item in given.root["Outputs"].items()
+    }
     return {**given.root, **found, "Outputs": outputs}
 
 
-class _Root:
-    """The root's references, put in terms of the whole."""
+class _Scope:
+    """A template's references put in terms of the whole: its parameters become what it is given."""
 
-    def __init__(self, given: Parts) -> None:
-        self.parts = given
+    def __init__(self, given: Parts, stack: str) -> None:
+        self._parts = given
+        self._stack = stack
+        self._parameters: dict[str, Any] = {}
+        if stack:
+            self._outer = _Scope(given, given.parents[stack])
+            resource = given.template(given.parents[stack])["Resources"][stack]
+            handed_on = resource["Properties"].get("Parameters", {})
+            self._parameters = {
+                name: handed_on.get(name, declared.get("Default"))
+                for name, declared in given.nested[stack].get("Parameters", {}).items()
+            }
 
     def named(self, name: str) -> str:
-        return name
+        """What a resource is called."""
+        return self._parts.name(self._stack, name)
 
     def ref(self, name: str) -> Any:
-        return {"Ref": name}
+        """What Ref gives."""
+        if name in self._parameters:
+            return self._outer.replaced(self._parameters[name])
+        if not self._stack or name.startswith("AWS::"):
+            assert name != "AWS::StackName" or not self._stack, "a nested stack has another name"
+            return {"Ref": name}
+        return {"Ref": self.named(name)}
 
     def get(self, name: str, attribute: str) -> Any:
-        if name not in self.parts.nested or name in LEFT:
+        """What Fn::GetAtt gives: of a nested stack, what its output is."""
+        if name not in self._parts.nested or name in LEFT:
             return {"Fn::GetAtt": [self.named(name), attribute]}
-        output = self.parts.nested[name]["Outputs"][attribute.removeprefix("Outputs.")]
-        return _Nested(self.parts, name).replaced(output["Value"])
+        output = self._parts.nested[name]["Outputs"][attribute.removeprefix("Outputs.")]
+        return _Scope(self._parts, name).replaced(output["Value"])
 
     def replaced(self, value: Any) -> Any:
-        """A value with its references and names of conditions replaced."""
+        """A value with its references replaced."""
         if isinstance(value, list):
             return [self.replaced(item) for item in value]
         if not isinstance(value, dict):
@@ -108,8 +141,6 @@ class _Root:
             if function in FUNCTIONS:
                 return FUNCTIONS[function](self, argument)
         found = {name: self.replaced(item) for name, item in value.items()}
-        if isinstance(value.get("Condition"), str):
-            found["Condition"] = self.named(value["Condition"])
         if "Type" in value and "DependsOn" in value:
             found["DependsOn"] = [self.named(name) for name in _listed(value["DependsOn"])]
         return found
@@ -134,40 +165,27 @@ class _Root:
         return {"Fn::Sub": [text, variables] if variables else text}
 
 
-class _Nested(_Root):
-    """Likewise of a nested stack: its parameters become what it is given."""
-
-    def __init__(self, given: Parts, stack: str) -> None:
-        super().__init__(given)
-        self._stack = stack
-        handed_on = given.root["Resources"][stack]["Properties"].get("Parameters", {})
-        self._parameters = {
-            name: handed_on.get(name, declared.get("Default"))
-            for name, declared in given.nested[stack].get("Parameters", {}).items()
-        }
-
-    def named(self, name: str) -> str:
-        return self.parts.name(self._stack, name)
-
-    def ref(self, name: str) -> Any:
-        assert name != "AWS::StackName", "a nested stack has another name"
-        if name in self._parameters:
-            return _Root(self.parts).replaced(self._parameters[name])
-        return {"Ref": name if name.startswith("AWS::") else self.named(name)}
-
-    def get(self, name: str, attribute: str) -> Any:
-        return {"Fn::GetAtt": [self.named(name), attribute]}
-
-
-FUNCTIONS: Mapping[str, Callable[[_Root, Any], Any]] = {
+FUNCTIONS: Mapping[str, Callable[[_Scope, Any], Any]] = {
     "Ref": lambda at, name: at.ref(name),
-    "Condition": lambda at, name: {
-        "Condition": at.named(name) if isinstance(name, str) else at.replaced(name)
-    },
     "Fn::GetAtt": lambda at, way: at.get(*(way.split(".", 1) if isinstance(way, str) else way)),
-    "Fn::If": lambda at, choice: {"Fn::If": [at.named(choice[0]), *map(at.replaced, choice[1:])]},
     "Fn::Sub": lambda at, argument: at.substituted(argument),
 }
+
+
+def _settled(resource: Any) -> Any:
+    """A resource in which no choice is left by the condition under which it stands."""
+
+    def settled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [settled(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        choice = value.get("Fn::If")
+        if choice and choice[0] == resource.get("Condition"):
+            return settled(choice[1])
+        return {name: settled(item) for name, item in value.items()}
+
+    return settled(resource)
 
 
 def _written(found: Any) -> str | None:

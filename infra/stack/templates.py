@@ -64,22 +64,32 @@ class DerivedName:
 
 
 @dataclass(frozen=True)
+class Nested:
+    """A nested template.
+
+    Attributes:
+        template: What it is.
+        suffix: What its stack is called after the root's name, with placeholders for CloudFormation's part.
+        stack_name: Its parameter that the root's name is handed on as, if there is one.
+    """
+
+    template: Mapping[str, Any]
+    suffix: str
+    stack_name: str | None
+
+
+@dataclass(frozen=True)
 class Templates:
-    """The root template and those nested in it, by logical id."""
+    """The root template and all those nested in it, and in these."""
 
     root: Mapping[str, Any]
-    nested: Mapping[str, Mapping[str, Any]]
+    nested: tuple[Nested, ...]
 
     @classmethod
     def read(cls, path: Path = ROOT) -> Self:
-        """Read template.yaml and the templates that it names."""
+        """Read template.yaml and the templates that it names, as often as it does."""
         root = yaml_parse(path.read_text())
-        locations = {
-            name: path.parent / resource["Properties"]["Location"]
-            for name, resource in root["Resources"].items()
-            if resource["Type"] == _NESTED
-        }
-        return cls(root, {name: yaml_parse(place.read_text()) for name, place in locations.items()})
+        return cls(root, tuple(_nested_in(root, path.parent, STACK, "")))
 
     def parameter(self, name: str, given: Mapping[str, str]) -> str:
         """Return a parameter's value: the given one, or its default."""
@@ -88,25 +98,45 @@ class Templates:
     def names(self, stack: str, region: str, account: str, given: Mapping[str, str]) -> Iterator[DerivedName]:
         """Return every name that is made of the stack's, nested stacks' included."""
         pseudo = {"AWS::AccountId": account, "AWS::Region": region, "AWS::Partition": "aws"}
-        parts = [(stack, self.root)]
-        parts += [(f"{stack}-{name}{_RANDOM}", template) for name, template in self.nested.items()]
-        for name, template in parts:
+        parts = [(self.root, {STACK: stack})]
+        for nested in self.nested:
+            handed_on = {nested.stack_name: stack} if nested.stack_name else {}
+            parts.append((nested.template, {STACK: stack + nested.suffix, **handed_on}))
+        for template, names in parts:
             for resource, definition in template["Resources"].items():
                 for key, value in definition.get("Properties", {}).items():
                     written = _chosen(value, given)
                     limit = LIMITS.get((definition["Type"], key))
-                    if limit and isinstance(written, str) and f"${{{STACK}}}" in written:
-                        yield DerivedName(resource, _filled(written, {STACK: name, **pseudo}), *limit)
+                    if (
+                        limit
+                        and isinstance(written, str)
+                        and any(f"${{{name}}}" in written for name in names)
+                    ):
+                        yield DerivedName(resource, _filled(written, names | pseudo), *limit)
 
     def machines(self) -> Iterator[str]:
         """Return CodeBuild's machine kinds as its quotas call them, such as ``ARM/Small``."""
-        for template in (self.root, *self.nested.values()):
+        for template in (self.root, *(nested.template for nested in self.nested)):
             for definition in template["Resources"].values():
                 if definition["Type"] == "AWS::CodeBuild::Project":
                     environment = definition["Properties"]["Environment"]
                     system = {"ARM_CONTAINER": "ARM", "LINUX_CONTAINER": "Linux"}[environment["Type"]]
                     size = environment["ComputeType"].removeprefix("BUILD_GENERAL1_").capitalize()
                     yield f"{system}/{size}"
+
+
+def _nested_in(
+    template: Mapping[str, Any], folder: Path, stack_name: str | None, suffix: str
+) -> Iterator[Nested]:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == _NESTED:
+            properties = resource["Properties"]
+            path = folder / properties["Location"]
+            handed_on = properties.get("Parameters", {}).items()
+            called = next((key for key, value in handed_on if value == {"Ref": stack_name}), None)
+            inner = Nested(yaml_parse(path.read_text()), f"{suffix}-{name}{_RANDOM}", called)
+            yield inner
+            yield from _nested_in(inner.template, path.parent, called, inner.suffix)
 
 
 def _chosen(value: Any, given: Mapping[str, str]) -> Any:

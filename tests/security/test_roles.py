@@ -237,7 +237,7 @@ def translated_for(other: Ministack, values: Mapping[str, str]) -> dict[str, Any
     """The stack as `sam deploy` would send it; what ministack cannot make is left out for its value."""
 
     def less(template: Mapping[str, Any], stack: str = "") -> dict[str, Any]:
-        called = {name: parts().called(f"{stack}.{name}" if stack else name) for name in lacks(template)}
+        called = {name: parts().called(f"{stack}.{name}") for name in lacks(template)}
         return ministack.without(template, {name: values.get(of, "x") for name, of in called.items()})
 
     def upload(name: str, content: bytes) -> str:
@@ -261,10 +261,15 @@ def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def everything(other: Ministack) -> dict[str, str]:
     """The physical ids of all resources, nested stacks included, as they are called in the whole."""
-    found = dict(other.stacks[STACK])
-    for stack in parts().nested:
-        inner = other.resources(other.stacks[STACK][stack])
-        found |= {parts().called(f"{stack}.{name}"): physical for name, physical in inner.items()}
+    found: dict[str, str] = {}
+
+    def look(stack: str, resources: Mapping[str, str]) -> None:
+        for name, physical in resources.items():
+            found[parts().called(f"{stack}.{name}")] = physical
+            if name in parts().nested:
+                look(name, other.resources(physical))
+
+    look("", other.stacks[STACK])
     return found
 
 
@@ -273,11 +278,18 @@ def roles_of(other: Ministack) -> dict[str, str]:
     return {name: physical for name, physical in everything(other).items() if name.endswith("Role")}
 
 
+def some(parameter: Mapping[str, Any]) -> str:
+    """A value that a parameter may have."""
+    if parameter["Type"] == "Number":
+        return str(parameter.get("MinValue", 1))
+    return str(parameter["AllowedValues"][0]) if "AllowedValues" in parameter else ""
+
+
 @pytest.mark.parametrize("part", ["", *parts().nested])
 def test_another_cloudformation_takes_all_but_what_it_lacks(other: Ministack, part: str) -> None:
     template = parts().nested[part] if part else parts().root
     declared = template.get("Parameters", {})
-    given = {name: "x" for name, parameter in declared.items() if "Default" not in parameter}
+    given = {name: some(parameter) for name, parameter in declared.items() if "Default" not in parameter}
     lacking = {name: template["Resources"][name]["Type"] for name in lacks(template)}
     untyped = {name: kind for name, kind in lacking.items() if kind in LACKING_TYPES}
     if untyped:

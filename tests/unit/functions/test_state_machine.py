@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from tests.whole import whole
+
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "statemachine/build_layers.asl.json").read_text()
 DEFINITION: dict[str, Any] = json.loads(TEXT)
@@ -131,7 +133,7 @@ def test_tasks_outlast_what_they_call() -> None:
         assert TASKS[name]["TimeoutSeconds"] > timeout, name
     longest = TEMPLATE["Parameters"]["JobTimeoutSeconds"]["MaxValue"]
     for architecture in ("Arm64", "X8664"):
-        definition = RESOURCES[f"{architecture}JobDefinition"]["Properties"]
+        definition = whole()["Resources"][f"{architecture}JobDefinition"]["Properties"]
         attempts = definition["RetryStrategy"]["Attempts"]
         # And as long again for the wait in the queue.
         assert TASKS["BuildLayer"]["TimeoutSeconds"] >= 2 * attempts * longest

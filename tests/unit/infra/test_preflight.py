@@ -20,8 +20,8 @@ from stack.config import StackConfig
 from stack.preflight import LINKED_ROLES, Destination, Finding
 from stack.templates import LIMITS, STACK, Templates
 
-from local.translate import translate
-from tests.unit.infra.templates import IMAGE, NETWORK, ROOT
+from tests.unit.infra.templates import ROOT
+from tests.whole import LEFT, parts, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,8 +49,8 @@ def client(service: str) -> Any:
 
 def derived_of_translated() -> Iterator[tuple[str, str, Any]]:
     """Type, property and value of everything in the translated templates that is named after the stack."""
-    for path in (ROOT / "template.yaml", IMAGE, NETWORK):
-        for resource in translate(path, lambda name, _: f"s3://code/{name}")["Resources"].values():
+    for template in (whole(), *(parts().nested[name] for name in LEFT)):
+        for resource in template["Resources"].values():
             for key, value in resource.get("Properties", {}).items():
                 if key.endswith("Name") and STACK in str(value):
                     yield resource["Type"], key, value
@@ -62,6 +62,8 @@ def test_every_name_of_the_templates_is_looked_at() -> None:
     ours = list(TEMPLATES.names("s", "eu-west-1", "1", {}))
     assert len(ours) == len(translated) > 8
     assert {derived.resource for derived in ours} >= {"Bucket", "WriteManifest", "BuildLayers", "Dashboard"}
+    [dashboard] = (derived.name for derived in ours if derived.resource == "Dashboard")
+    assert dashboard == "s-watching-eu-west-1"  # of the root's name, not of the nested stack's
 
 
 @pytest.mark.parametrize("kind, name", [key for key in LIMITS if "Serverless" not in key[0]])

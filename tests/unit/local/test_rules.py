@@ -4,6 +4,7 @@ from samtranslator.yaml_helper import yaml_parse
 from local.clients import Clients
 from local.deploy import deploy
 from local.intrinsics import TemplateError
+from local.keys import Keyring
 from local.rules import check
 
 RULES = yaml_parse("""
@@ -55,7 +56,7 @@ def test_rules_are_asked_before_anything_is_made() -> None:
         "Rules": {"Even": {"Assertions": [{"Assert": {"Fn::Equals": [{"Ref": "Size"}, "2"]}}]}},
         "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
     }
-    nobody = Clients("http://127.0.0.1:1")  # every call to it fails, with another message
+    nobody = Clients("http://127.0.0.1:1", Keyring())  # every call to it fails, with another message
     with pytest.raises(TemplateError, match="Rule Even"):
         deploy(template, "web", {}, nobody)
     with pytest.raises(TemplateError, match=r"^Q \(AWS::SQS::Queue\)"):
