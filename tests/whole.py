@@ -86,8 +86,9 @@ def whole(path: Path = TEMPLATE) -> dict[str, Any]:
                 assert scope.named(name) not in found["Resources"], f"two of {scope.named(name)}"
                 found["Resources"][scope.named(name)] = _settled(scope.replaced(item))
         for name, item in given.template(stack).get("Conditions", {}).items():
-            condition = scope.replaced(item)
-            assert found["Conditions"].setdefault(name, condition) == condition, f"two of {name}"
+            condition = _asked(scope.replaced(item))
+            if condition != {"Condition": name}:
+                assert found["Conditions"].setdefault(name, condition) == condition, f"two of {name}"
     outputs = {
         name: _settled(_Scope(given, "").replaced(item)) for name, item in given.root["Outputs"].items()
     }
@@ -172,20 +173,30 @@ FUNCTIONS: Mapping[str, Callable[[_Scope, Any], Any]] = {
 }
 
 
-def _settled(resource: Any) -> Any:
-    """A resource in which no choice is left by the condition under which it stands."""
+def _asked(condition: Any) -> Any:
+    """A condition; whether there is what another one's choice gives or leaves empty, is that other one."""
+    match condition:
+        case {"Fn::Not": [{"Fn::Equals": [{"Fn::If": [str() as name, {"Ref": _}, ""]}, ""]}]}:
+            return {"Condition": name}
+    return condition
 
-    def settled(value: Any) -> Any:
+
+def _settled(resource: Any) -> Any:
+    """A resource in which nothing asks what has been asked already, around it or for the resource itself."""
+
+    def settled(value: Any, true: frozenset[str]) -> Any:
         if isinstance(value, list):
-            return [settled(item) for item in value]
+            return [settled(item, true) for item in value]
         if not isinstance(value, dict):
             return value
-        choice = value.get("Fn::If")
-        if choice and choice[0] == resource.get("Condition"):
-            return settled(choice[1])
-        return {name: settled(item) for name, item in value.items()}
+        if "Fn::If" in value:
+            name, one, other = value["Fn::If"]
+            if name in true:
+                return settled(one, true)
+            return {"Fn::If": [name, settled(one, true | {name}), settled(other, true)]}
+        return {name: settled(item, true) for name, item in value.items()}
 
-    return settled(resource)
+    return settled(resource, frozenset([resource["Condition"]] if "Condition" in resource else []))
 
 
 def _written(found: Any) -> str | None:
