@@ -144,7 +144,7 @@ def _cut_short(exit_code: int | None, said: str) -> tuple[ErrorCode, str, str] |
             "The build was killed, most likely because it needed more memory than it has.",
             "Raise the stack's parameter for the memory of this architecture's jobs.",
         )
-    if "CannotPull" in said:
+    if "CannotPull" in said or "ResourceInitializationError" in said:
         return (
             ErrorCode.IMAGE_NOT_PULLED,
             "The builder's image could not be fetched.",
