@@ -30,7 +30,7 @@ PUBLISHED = {
         "StateMachineArn", "AWS::StepFunctions::StateMachine",
     ),
     "AWS/SQS": ({"ApproximateNumberOfMessagesVisible"}, "QueueName", "AWS::SQS::Queue"),
-    "AWS/Events": ({"TriggeredRules"}, "RuleName", "AWS::Events::Rule"),
+    "AWS/Events": ({"TriggeredRules", "FailedInvocations"}, "RuleName", "AWS::Events::Rule"),
 }  # fmt: skip
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/monitoring-fargate-usage.html
 FARGATE = ("ResourceCount", "Service", "Fargate", "Type", "Resource", "Resource", "vCPU", "Class")
@@ -110,7 +110,7 @@ def check_metric(
 def test_there_is_an_alarm_for_each_way_to_fail(alarms: dict[str, Any]) -> None:
     assert set(alarms) == {
         "StartBuildErrorsAlarm", "StartBuildThrottlesAlarm", "BuildsFailedAlarm", "JobsStuckAlarm",
-        "UnansweredUploadsAlarm", "UnansweredBuildsAlarm",
+        "UnansweredUploadsAlarm", "UnansweredBuildsAlarm", "NoticesFailedAlarm",
     }  # fmt: skip
 
 
@@ -138,14 +138,40 @@ def test_an_expression_names_its_metrics(alarms: dict[str, Any]) -> None:
                 )
 
 
-def test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(alarms: dict[str, Any]) -> None:
+def test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(
+    resources: dict[str, Any], alarms: dict[str, Any]
+) -> None:
     for name, alarm in alarms.items():
-        assert alarm["AlarmActions"] == {"Fn::If": ["Notify", [{"Ref": "Notifications"}], []]}, name
+        mail = [{"Ref": "Notifications"}]
+        always = {"Fn::If": ["Notify", mail, []]}
+        assert alarm["AlarmActions"] == (mail if resources[name].get("Condition") == "Notify" else always)
         # Nothing of this is published while all is well.
         assert alarm["TreatMissingData"] == "notBreaching", name
         description = alarm["AlarmDescription"]
         assert 80 < len(description) <= 1024, name
         assert re.search(r"\b(read|look|mend|says? what to do|says why)\b", description, re.IGNORECASE), name
+
+
+def test_events_and_alarms_may_publish_and_no_condition_keeps_events_out(resources: dict[str, Any]) -> None:
+    """EventBridge's statement takes none.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+    """
+    [policy] = [r for r in resources.values() if r["Type"] == "AWS::SNS::TopicPolicy"]
+    statements = policy["Properties"]["PolicyDocument"]["Statement"]
+    conditions = {one["Principal"]["Service"]: one.get("Condition") for one in statements}
+    assert conditions["events.amazonaws.com"] is None
+    assert "alarm:*" in json.dumps(conditions["cloudwatch.amazonaws.com"])
+    assert {json.dumps(one["Action"]) for one in statements} == {'"sns:Publish"'}
+    mailed = {
+        name
+        for name, r in resources.items()
+        if r["Type"] == "AWS::Events::Rule" and '"Id": "Mail"' in json.dumps(r)
+    }
+    watched = json.dumps(resources["NoticesFailedAlarm"])
+    assert mailed
+    for rule in mailed:
+        assert f'{{"Ref": "{rule}"}}' in watched
 
 
 def test_sections_that_descriptions_name_are_there(resources: dict[str, Any], alarms: dict[str, Any]) -> None:
@@ -275,4 +301,7 @@ def test_what_cannot_be_made_again_outlives_the_stack(resources: dict[str, Any])
         if resource["Type"] in ("AWS::S3::Bucket", "AWS::ECR::Repository")
     }
     # Images are made again out of the folder; that is said above the repository.
-    assert policies == {"Bucket": ("Retain", "Retain"), "Repository": ("Delete", "Delete")}
+    assert policies == {
+        "Bucket": ("RetainExceptOnCreate", "Retain"),
+        "Repository": ("Delete", "Delete"),
+    }
