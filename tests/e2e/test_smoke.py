@@ -4,18 +4,15 @@ import re
 import subprocess
 import sys
 
-from local.environment import ACCESS_KEY, SECRET_KEY
-from local.settings import BUCKET, REGION, ROOT
+from local.settings import BUCKET, ROOT
 
-from .conftest import SHELL, Served, eventually
+from .conftest import Served, eventually
 
 
 def smoke(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As a person in a shell that is signed in to the embedded AWS; the endpoint is named by option only."""
-    shell = {name: value for name, value in SHELL.items() if not name.startswith("AWS_")} | {
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_DEFAULT_REGION": REGION,
-        "NO_PROXY": "127.0.0.1", "PYTHONPATH": "infra", "COLUMNS": "200",
-    }  # fmt: skip
+    shell = served.variables() | {"PYTHONPATH": "infra", "COLUMNS": "200"}
+    del shell["AWS_ENDPOINT_URL"]
     command = [sys.executable, "-m", "smoke", "--endpoint-url", served.endpoint, *arguments]
     return subprocess.run(command, cwd=ROOT, env=shell, capture_output=True, text=True, check=False)
 

@@ -60,7 +60,7 @@ def raised(error: Exception) -> dict[str, str]:
         (job(None, START, "CannotPullContainerError: pull image manifest"), "IMAGE_NOT_PULLED"),
         (job(143, "Your Spot Task was interrupted."), "JOB_INTERRUPTED"),
         (job(None, START, "ResourceInitializationError: unable to pull secrets"), "IMAGE_NOT_PULLED"),
-        (job(None, "ResourceInitializationError: unable to pull secrets or registry auth"), "IMAGE_NOT_PULLED"),
+        (job(None, "ResourceInitializationError: unable to pull secrets"), "IMAGE_NOT_PULLED"),
         (job(None, "Canceled by JobStateTimeLimit action due to reason: NEW:ONE"), "JOB_NOT_STARTED"),
         ({"Error": "States.Timeout", "Cause": ""}, "JOB_TIMED_OUT"),
         ({"Error": "Batch.ClientException", "Cause": "JobQueue x not found"}, "JOB_FAILED"),

@@ -491,7 +491,7 @@ def test_jobs_are_tried_again_for_a_reason(resources: dict[str, Any], prefix: st
         ("RETRY", {"OnStatusReason": "Your Spot Task was interrupted.", "OnExitCode": "2"}),
         ("EXIT", {"OnExitCode": "143", "OnStatusReason": ended}),
         ("EXIT", {"OnExitCode": "255", "OnStatusReason": ended}),
-        # Before the container starts there is no exit code, and the reason stands in the one place or the other.
+        # Before the container starts there is no exit code; the reason stands in one place or the other.
         ("RETRY", {"OnStatusReason": "Task failed to start", "OnReason": "ResourceInitializationError: no"}),
         ("RETRY", {"OnStatusReason": "ResourceInitializationError: unable to pull secrets or registry auth"}),
         ("RETRY", {"OnStatusReason": "CannotPullContainerError: pull image manifest"}),
