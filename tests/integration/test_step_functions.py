@@ -52,7 +52,16 @@ TEMPLATE = JOBS.replace("Resources:\n", "Transform: AWS::Serverless-2016-10-31\n
     Properties:
       DefinitionUri: machine.json
       DefinitionSubstitutions: {Partition: aws, Queue: !Ref Queue, Job: !Ref Job}
-      Role: arn:aws:iam::123456789012:role/nobody
+      Role: !GetAtt MachineRole.Arn
+  MachineRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {Version: "2012-10-17", Statement: []}
+      Policies:
+        - PolicyName: jobs
+          PolicyDocument:
+            Version: "2012-10-17"
+            Statement: [{Effect: Allow, Action: "batch:*", Resource: "*"}]
 Outputs:
   Machine: {Value: !Ref Machine}
 """,
@@ -129,9 +138,10 @@ def test_a_command_that_batch_refuses_is_an_error_of_batch(machine: Machine, aws
         json.dumps(DEFINITION).replace("${Queue}", "nobody").replace("${Partition}", "aws")
     )
     definition["States"]["Run"]["Parameters"]["JobDefinition"] = "nobody"
-    arn = machine.sfn.create_state_machine(
-        name="refused", definition=json.dumps(definition), roleArn="arn:aws:iam::123456789012:role/nobody"
-    )["stateMachineArn"]
+    role = machine.sfn.describe_state_machine(stateMachineArn=machine.arn)["roleArn"]
+    arn = machine.sfn.create_state_machine(name="refused", definition=json.dumps(definition), roleArn=role)[
+        "stateMachineArn"
+    ]
     execution = machine.sfn.start_execution(stateMachineArn=arn, input='{"script": "true"}')["executionArn"]
     error = json.loads(machine.end(execution)["output"])["error"]
     assert error["Error"] == "Batch.ClientException"
