@@ -147,7 +147,8 @@ def build(
         [
             *(user.python, "-I", lesser_kernel.__file__, ",".join(lacking), ":".join(_SEARCH)),
             *("-r", lines, "--architecture", HERE or "", "--runtime", user.runtime),
-            *("--output", str(out / "layer.zip"), "--report", str(out / "report.json"), *options),
+            *(() if "-s" in options else ("--output", str(out / "layer.zip"))),
+            *("--report", str(out / "report.json"), *options),
         ],
         env={
             "HOME": str(home),

@@ -366,6 +366,32 @@ def test_the_layers_libraries_are_not_in_the_launcher(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
+@runs
+@pytest.mark.parametrize("publishing", [True, False])
+@pytest.mark.attack("a package has the builder's AWS library run a credential_process")
+def test_no_configuration_counts_that_came_with_an_import(
+    place: Path, index: Index, publishing: bool
+) -> None:
+    user = user_of("somebody")
+    pwned, written = place / "home/pwned", place / "home/written"
+    code = f"""
+import os
+os.makedirs(os.path.dirname({str(pwned)!r}) + "/.aws", exist_ok=True)
+for name in ("config", "credentials"):
+    with open(os.path.dirname({str(pwned)!r}) + "/.aws/" + name, "w") as file:
+        file.write("[default]\\ncredential_process = touch {pwned}\\n")
+open({str(written)!r}, "w").close()
+"""
+    make_wheel(index.folder, "evil", files={"evil.py": code})
+    closed = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_DEFAULT_REGION": "eu-west-1"}
+    closed["AWS_EC2_METADATA_DISABLED"] = "true"
+    options = ("-s", "bucket") if publishing else ("--output", "s3://bucket/layers/")
+    outcome = build(place, index, user, *options, lacking=KERNELS["nothing"], environment=closed)
+    assert written.exists(), outcome.stderr
+    assert outcome.error["code"] == "STORAGE_DENIED"
+    assert not pwned.exists()
+
+
 def test_numbers_of_system_calls_are_the_kernels() -> None:
     places = {
         0: [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")],

@@ -41,7 +41,9 @@ _NOBODY = 65534  # the overflow user and group of every Linux
 _CLONE_NEWNS, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
 _CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
+_PR_CAPBSET_DROP, _PR_SET_SECUREBITS = 24, 28
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_NO_ROOT = 0xEF  # no rights by being root, none kept or raised, all of it locked
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 1 << 12, 1 << 14, 1 << 18
 _MNT_DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
@@ -166,6 +168,8 @@ class _Supervisor:
             os.setsid()
             if self.drop and self.user == "nobody":
                 _become_nobody(self.rules["write"])
+            if _drop_rights() and self.user == "the builder's":
+                self.user = "the builder's, without rights"
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
             _limit(rules["limits"], apart="user" in self.namespaces)
             signal.alarm(rules["wall_seconds"] + 10)
@@ -544,6 +548,18 @@ def _threads_of(user: int) -> int:
                 if os.stat(f"/proc/{name}").st_uid == user:
                     count += len(os.listdir(f"/proc/{name}/task"))
     return count
+
+
+def _drop_rights() -> bool:
+    """Have starting a program take root's capabilities away, even if it stays root; say if there were any.
+
+    Sources: capabilities(7), "The securebits flags" and "Capability bounding set".
+    """
+    if _libc is None or _libc.prctl(_PR_SET_SECUREBITS, _NO_ROOT, 0, 0, 0) != 0:
+        return False
+    for capability in range(64):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    return True
 
 
 def _nobody_can_reach(paths: list[str]) -> bool:

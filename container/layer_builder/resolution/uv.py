@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from layer_builder.ground import confinement
-from layer_builder.ground.errors import IndexUnreachableError
+from layer_builder.ground.errors import IndexUnreachableError, SdistBuildError
 from layer_builder.indexes import public_index
 from layer_builder.indexes import sources as source_list
 
@@ -102,7 +102,7 @@ def compile_lock(
         places = source_list.of(settings, origins)
         if python or not places.is_public:
             more = _build_environment(folder, python) if python else {}
-            with _in_time(), _relayed(places, folder) as (relay, environment):
+            with _in_time(sources), _relayed(places, folder) as (relay, environment):
                 if python:
                     done = _run_confined(command, requirements, environment | more, folder, python, relay)
                 else:
@@ -256,10 +256,18 @@ def _run_confined(
 
 
 @contextmanager
-def _in_time() -> Iterator[None]:
+def _in_time(sources: Sequence[str] = ()) -> Iterator[None]:
+    """Say what took too long: code of sources, if that may have run, else the index."""
     try:
         yield
     except subprocess.TimeoutExpired as error:
+        if sources:
+            names = ", ".join(sources)
+            raise SdistBuildError(
+                f"What {names} depends on was not known within {TIMEOUT} seconds.",
+                hint="The build of its source does not end; take a version that has a wheel.",
+                details={"package": sources[0], "output": []},
+            ) from error
         raise IndexUnreachableError(
             f"No versions were found within {TIMEOUT} seconds.",
             hint="Try again; if it stays so, pin more versions.",
