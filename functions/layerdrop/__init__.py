@@ -1,1 +1,1 @@
-"""The pipeline's Lambda functions: one handler a function, pure logic beside them, AWS calls at the edge."""
+"""The pipeline's Lambda functions: `handlers`, pure logic beside them by noun, AWS calls at the edge."""

@@ -41,7 +41,7 @@ def test_functions_bring_what_lambda_lacks_and_nothing_else(built: Path) -> None
     assert len(functions) == 4
     for function in functions:
         folder = BUILT / function["Properties"]["CodeUri"]
-        assert (folder / "layerdrop/start_build.py").is_file()
+        assert (folder / "layerdrop/handlers/start_build.py").is_file()
         assert (folder / "aws_lambda_powertools").is_dir()
         assert not (folder / "boto3").exists()
         native = {path.name for path in folder.rglob("*.so")}

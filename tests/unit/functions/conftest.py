@@ -153,8 +153,8 @@ def handler(account: Account, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     def call(name: str, event: object) -> Any:
         if name not in modules:
-            monkeypatch.delitem(sys.modules, f"layerdrop.{name}", raising=False)
-            modules[name] = importlib.import_module(f"layerdrop.{name}")
+            monkeypatch.delitem(sys.modules, f"layerdrop.handlers.{name}", raising=False)
+            modules[name] = importlib.import_module(f"layerdrop.handlers.{name}")
         context = SimpleNamespace(
             function_name=name,
             memory_limit_in_mb=512,

@@ -344,8 +344,8 @@ def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any],
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_s_handler_exists(resources: dict[str, Any], function: str) -> None:
-    package, module, name = resources[function]["Properties"]["Handler"].split(".")
-    tree = ast.parse((ROOT / "functions" / package / f"{module}.py").read_text())
+    *packages, module, name = resources[function]["Properties"]["Handler"].split(".")
+    tree = ast.parse(Path(ROOT, "functions", *packages, f"{module}.py").read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -1,0 +1,1 @@
+"""The stack's functions: a module each, whose `handler` template.yaml names."""
