@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from layerdrop.errors import ErrorCode
 from tests.unit.infra.templates import ROOT
 from tests.unit.infra.test_operations import own_metrics
 from tests.whole import whole
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "local/README.md"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "local/README.md"]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def rows(text: str) -> list[list[str]]:
@@ -102,3 +104,59 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked), target
+
+
+def places(title: str) -> set[str]:
+    """The files that a list of places in CONTRIBUTING.md leads to."""
+    [found] = re.findall(rf"^### {title}\n(.*?)(?=^### |\Z)", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    return set(re.findall(r"\]\(([^)]+)\)", found))
+
+
+SYSTEM_LIBRARIES = "container/layer_builder/system_libraries/bundling.py"
+
+
+@pytest.mark.parametrize(
+    ("title", "words", "besides"),
+    [
+        # Besides: what the setting does, and where the words are told to people.
+        (
+            "A setting of the settings block",
+            r"system[-_]libraries",
+            {SYSTEM_LIBRARIES, "container/layer_builder/proof/base_libraries.py", "container/Dockerfile"},
+        ),
+        ("A setting of the settings block", r"share[-_]with|SOURCE_JOB_DEFINITION", set()),
+        ("An error code", r"WHEEL_TOO_COMPLEX|JOB_NOT_STARTED|BUILD_ABORTED", set()),
+        ("A runtime", r"\b3\.14\b|_CEILINGS =", set()),
+        ("A service or a call to the embedded AWS", r"\"ssm\"|[^.]ssm_client\(|EventsService\(", set()),
+    ],
+)
+def test_lists_of_places_are_whole(title: str, words: str, besides: set[str]) -> None:
+    """What already there is of the kind, looked for in all that is deployed and in the embedded AWS."""
+    listed = places(title)
+    assert [name for name in listed if not (ROOT / name).is_file()] == []
+    code = [*ROOT.glob("container/*"), ROOT / "template.yaml"]
+    for folder in ("functions/layerdrop", "container/layer_builder", "local"):
+        code += [file for kind in ("*.py", "*.json") for file in (ROOT / folder).rglob(kind)]
+    spoken = {
+        str(file.relative_to(ROOT))
+        for file in code
+        if file.is_file() and file.suffix != ".txt" and re.search(words, file.read_text())
+    }
+    assert spoken, "the words are of nothing that is there"
+    assert sorted(spoken - listed - besides) == []
+
+
+def test_every_code_has_its_row() -> None:
+    text = (ROOT / "docs/manifest.md").read_text()
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", " ".join(row[0] for row in rows(text))))
+    report = json.loads((ROOT / "container/layer_builder/schemas/report.schema.json").read_text())
+    of_the_builder = set(report["$defs"]["error"]["properties"]["code"]["enum"])
+    assert documented == {*map(str, ErrorCode), *of_the_builder}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_are_there(page: Path) -> None:
+    for name in re.findall(
+        r"`((?:container|docs|functions|infra|local|statemachine|tests)/[\w./-]+)`", page.read_text()
+    ):
+        assert (ROOT / name).exists(), name

@@ -59,7 +59,7 @@ def dashboard(resources: dict[str, Any]) -> dict[str, Any]:
 def own_metrics() -> set[str]:
     """The names that the functions count under, by their source."""
     names: set[str] = set()
-    for path in (ROOT / "functions/layerdrop").glob("*.py"):
+    for path in (ROOT / "functions/layerdrop").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_metric":
                 names |= _texts(node.args[0])
