@@ -12,6 +12,9 @@ SAM    := .venv-sam/bin/sam
 UV     := $(BIN)/uv
 ASL    := requirements/npm/node_modules/.bin/asl-validator
 
+# A file's tests share what they need, so they stay together; in the order of folders long ones come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 PORT         ?= 4566
 FILE         ?=
 ARCHITECTURE ?=
@@ -34,14 +37,20 @@ up: $(VENV)/run.stamp ## serve the embedded AWS until Ctrl-C [PORT=4566]
 	@$(BIN)/python -m local up --port '$(PORT)'
 
 .PHONY: test
-test: $(VENV)/dev.stamp .venv-ministack/ministack.stamp ## unit, integration and end-to-end tests [PYTEST_ARGS=…]
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+test: $(VENV)/dev.stamp .venv-ministack/ministack.stamp ## unit, integration and end-to-end tests, of large sets a sample [PYTEST_ARGS=…]
+	@$(PYTEST) -m 'not long' $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: $(VENV)/dev.stamp .venv-ministack/ministack.stamp ## every test, as CI runs them [PYTEST_ARGS=…]
+	@$(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) ## every static check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	PYTHONPATH=container:functions:infra:. $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/hadolint container/Dockerfile
 	$(BIN)/cfn-lint template.yaml infra/*.yaml
 	for template in template.yaml infra/*.yaml; do SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1 --template "$$template"; done

@@ -3,11 +3,19 @@
 Their rows travel as properties of test reports: the tests may have run in other processes.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
 
 FAULT = "fault"
 ATTACK = "attack"
 _LONGEST = 90
+
+
+def sampled(cases: Iterable[Any], sample: Callable[[Any], bool]) -> list[Any]:
+    """Return a set's cases for ``parametrize``, those that are not in the sample marked ``long``."""
+    return [case if sample(case) else pytest.param(case, marks=pytest.mark.long) for case in cases]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     _write_faults(terminalreporter)
     _write_attacks(terminalreporter)
+    if terminalreporter.config.getoption("markexpr") == "not long":
+        terminalreporter.write_line("Of large sets this was a sample: make test-all runs every test.")
 
 
 def _write_faults(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,26 +8,28 @@ import time
 import zipfile
 from typing import Any
 
+import pytest
+
 from local.settings import BUCKET
+from tests.conftest import sampled
 
 from .harness import Pipeline
 from .index import good
 from .test_aws_faults import key_of
 
-KILLS = 30
 
-
-def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any) -> None:
+@pytest.mark.parametrize("kills", sampled((4, 30), lambda kills: kills == 4))
+def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any, kills: int) -> None:
     """An answer each time, nothing half-written, and the same build again ends well."""
     chance = random.Random(30)
     for name in ("alone", "together"):
         pipeline.index.add(name, good(name, "alone" if name == "together" else ""),
                            requires="alone" if name == "together" else "")  # fmt: skip
     began = time.monotonic()
-    pipeline.wait([pipeline.upload(key_of("realmeasure"), "together")])
+    pipeline.wait([pipeline.upload(key_of(f"realmeasure{kills}"), "together")])
     whole_build = time.monotonic() - began
 
-    tokens = [f"realkill{number:02}" for number in range(KILLS)]
+    tokens = [f"realkill{number:02}of{kills}" for number in range(kills)]
     versions = {}
     for token in tokens:
         (pipeline.plans / f"{token}-py313-arm64").write_text(str(chance.uniform(0, whole_build)))
@@ -41,7 +43,7 @@ def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any) -> Non
             assert manifest["error"]["code"] == "JOB_OUT_OF_MEMORY"
             assert pipeline.versions(layer) == {}
             assert pipeline.pointer(layer) is None
-    assert killed > KILLS // 3
+    assert killed > kills // 3
     assert pipeline.leftovers() == []
     for key in filter(lambda key: key.endswith(".zip"), pipeline.objects("layers/")):
         stored = pipeline.aws.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
@@ -59,4 +61,4 @@ def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any) -> Non
         content = pipeline.aws.clients.s3.get_object(Bucket=BUCKET, Key=layer["zip"]["key"])["Body"].read()
         assert base64.b64encode(hashlib.sha256(content).digest()).decode() == layer["code_sha256"]
     assert len(hashes) == 1
-    tried("builder killed at a random moment", KILLS, KILLS, f"{killed} of them before the end")
+    tried("builder killed at a random moment", kills, kills, f"{killed} of them before the end")

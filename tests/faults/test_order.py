@@ -10,13 +10,14 @@ from stack import release
 from stack.inventory import Place
 
 from local.settings import BUCKET
+from tests.conftest import sampled
 
 from .harness import Pipeline
 
 KEYS, UPLOADS, CONTENTS = 10, 50, 4
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sampled(range(20), lambda seed: seed < 2))
 def test_shuffled_and_repeated_events(pipeline: Pipeline, tried: Any, seed: int) -> None:
     chance = random.Random(seed)
     keys = [f"requirements/arm64/order{seed}/{number}/requirements.txt" for number in range(KEYS)]

@@ -5,22 +5,27 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
+from tests.conftest import sampled
+
 from .harness import Pipeline, memory
 from .index import good
 from .test_aws_faults import key_of
 
-UPLOADS = 300
-REAL = 30
-"""As many are built by the real builder, among the others: a build costs it more than all the rest does."""
+EVERY = 10
+"""One of so many is built by the real builder: a build costs it more than all the rest does."""
 
 
-def test_300_uploads_at_once(pipeline: Pipeline, tried: Any) -> None:
+@pytest.mark.parametrize("uploads", sampled((30, 300), lambda uploads: uploads == 30))
+def test_uploads_at_once(pipeline: Pipeline, tried: Any, uploads: int) -> None:
     """Every one answered, once."""
     pipeline.index.add("many", good("many"))
-    pipeline.wait([pipeline.upload(key_of("realwarm"), "many")])
+    pipeline.wait([pipeline.upload(key_of(f"realwarm{uploads}"), "many")])
     before, began = memory(), time.monotonic()
-    every = UPLOADS // REAL
-    tokens = [f"{'real' if number % every == 0 else ''}many{number:03}" for number in range(UPLOADS)]
+    tokens = [
+        f"{'real' if number % EVERY == 0 else ''}many{number:03}of{uploads}" for number in range(uploads)
+    ]
 
     def upload(token: str) -> str:
         return pipeline.upload(key_of(token), f"many\n# {token}")
@@ -30,7 +35,7 @@ def test_300_uploads_at_once(pipeline: Pipeline, tried: Any) -> None:
         pipeline.wait(versions.values())
     seconds = time.monotonic() - began
     executions = pipeline.executions()
-    assert Counter(len(executions[version]) for version in versions.values()) == {1: UPLOADS}
+    assert Counter(len(executions[version]) for version in versions.values()) == {1: uploads}
     for token, version in versions.items():
         manifest = pipeline.manifest(key_of(token))
         assert (manifest["status"], manifest["input"]["version_id"]) == ("SUCCEEDED", version)
@@ -38,4 +43,4 @@ def test_300_uploads_at_once(pipeline: Pipeline, tried: Any) -> None:
     ends = pipeline.ends()
     assert all([end["status"] for end in ends[version]] == ["SUCCEEDED"] for version in versions.values())
     figures = f"{seconds:.0f} s, memory {before} -> {memory()} MB"
-    tried("uploads at once", UPLOADS, UPLOADS, figures)
+    tried(f"{uploads} uploads at once", uploads, uploads, figures)

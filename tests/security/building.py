@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from layer_builder.ground.target import RUNTIMES
+from tests.conftest import sampled
 from tests.security import lesser_kernel
 from tests.security.lesser_kernel import FILTERS, LANDLOCK, NAMESPACES
 from tests.unit.builder.native_maker import HERE
@@ -34,6 +35,8 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "as on Fargate": (NAMESPACES, LANDLOCK),
     "nothing": (NAMESPACES, LANDLOCK, FILTERS),
 }
+SAMPLE = sampled(KERNELS, lambda kernel: kernel in {"this one", "as on Fargate"})
+"""For parametrize: what a developer and a job have, and with all tests the others."""
 _SEARCH = [str(ROOT / "container"), *(path for path in sys.path if path.endswith("site-packages"))]
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from layer_builder.ground.errors import UnsafeWheelError
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.layer import archive
+from tests.conftest import sampled
 from tests.unit.builder.wheel_maker import Content, load, make_wheel
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def test_a_file_where_another_has_a_folder_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [65_531, 65_532, 66_000]
+    "count", sampled([65_531, 65_532, 66_000], lambda count: count == 65_532)
 )  # with the .dist-info's three: at and beyond 65,535
 def test_more_files_than_a_plain_zip_can_count(tmp_path: Path, count: int) -> None:
     file = tmp_path / "many-1.0-py3-none-any.whl"
