@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from local.settings import BUCKET, ROOT
 
 from .conftest import Served, eventually
@@ -65,6 +67,7 @@ def test_all_that_can_be_checked_here_passes_and_the_rest_is_said(served: Served
     assert not left(served, stem)
 
 
+@pytest.mark.long
 def test_one_that_fails_is_the_exit_status_and_what_it_leaves_can_be_deleted(served: Served) -> None:
     done = smoke(served, "--bucket", BUCKET, "--minutes", "0")
     assert done.returncode == 1, done.stdout

@@ -169,6 +169,7 @@ def test_a_port_in_use_is_one_clear_sentence() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are counted in /proc")
 def test_nothing_is_left_when_it_is_stopped_in_the_middle_of_work(tmp_path: Path) -> None:
     environment = {"TMPDIR": str(tmp_path)}

@@ -170,6 +170,7 @@ def test_write_manifest_fails_at_first(pipeline: Pipeline, tried: Any, times: in
     tried("WriteManifest fails once, twice, always", 1, 1)
 
 
+@pytest.mark.long
 def test_write_manifest_always_fails(pipeline: Pipeline, tried: Any) -> None:
     """Then the end is kept, and sent again as the documentation says it is answered."""
     token = "unwritable"

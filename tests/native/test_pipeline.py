@@ -30,6 +30,7 @@ AUTO = '# /// layer\n# system-libraries = "auto"\n# ///\n'
 
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.index,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the packages are made for x86_64"),
 ]
