@@ -1,8 +1,8 @@
 """Source distributions, of packages for which that is allowed: built to wheels, then wheels as any other.
 
 A build runs code of the package and of what its build needs. So it is done for named projects only, in an
-environment that has no credentials, with a HOME of its own and a time limit; what a build may do beyond that
-is what the process may do that runs the builder. Nothing is built for another machine than this one.
+environment that has no credentials, with a HOME of its own and a time limit, and confined as far as the
+kernel allows (`ground.confinement`). Nothing is built for another machine than this one.
 """
 
 from __future__ import annotations
