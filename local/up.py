@@ -47,13 +47,18 @@ def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
             console.print(answer, soft_wrap=True)
 
 
+STRONGER: Final = (
+    "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)  # fmt: skip
+"""What in a shell would have a say beside the lines above, or before them:
+https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html"""
 PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
 def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.environ) -> Iterator[Text]:
     """Return the lines to show at the start: what to paste into a shell once, and commands for it.
 
-    In that shell they reach nothing else, whatever it had set before.
+    In that shell the commands reach nothing else, whatever it had set before.
 
     Args:
         endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
@@ -80,7 +85,7 @@ def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.enviro
         if variables:
             given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
             yield Text(f"export {given}", style="cyan")
-    yield Text("unset AWS_PROFILE AWS_SESSION_TOKEN", style="cyan")
+    yield Text(f"unset {' '.join(STRONGER)}", style="cyan")
     for what, command in (
         ("Build two layers", f"s3 sync {_shown(EXAMPLES)} s3://{BUCKET}"),
         ("Read an answer", f"s3 cp s3://{BUCKET}/{manifest} -"),

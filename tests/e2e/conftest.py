@@ -25,6 +25,8 @@ SHELL = {name: value for name, value in os.environ.items() if not name.startswit
     "AWS_SECRET_ACCESS_KEY": "real",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
     "AWS_REGION": "eu-west-1",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
     "AWS_PROFILE": "nobody-has-this",
     "AWS_SESSION_TOKEN": "real",
 }
