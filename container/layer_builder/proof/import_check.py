@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from layer_builder.ground import confinement, files, interpreter
+from layer_builder.ground import confinement, confinement_worker, files, interpreter
 from layer_builder.ground.errors import BuildError
 from layer_builder.proof import base_libraries, import_answers
 
@@ -610,8 +610,6 @@ class _Watch:
 
     def _bytes(self) -> float:
         """Count files by the room they take, those included that have no name any more but are open."""
-        from layer_builder.ground import confinement_worker
-
         found: dict[tuple[int, int], int] = {}
         folders = [str(self._folder)]
         for folder in folders:

@@ -11,7 +11,10 @@ import contextlib
 import json
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # as the one of typing, which takes as long to import as Python to start
+if TYPE_CHECKING:
+    from typing import Any
 
 _TEXT = 2000  # characters of an error that are passed on
 _CAUSES = 10
