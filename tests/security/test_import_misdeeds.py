@@ -18,7 +18,7 @@ from layer_builder.ground.confinement_worker import CALLS
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.proof import import_check
 from layer_builder.proof.import_check import Modules, UnpackError, check, unpack
-from tests.security.building import KERNELS, SAMPLE, build, open_folder, own, user_of
+from tests.security.building import KERNELS, ROOT, SAMPLE, build, open_folder, own, user_of
 from tests.unit.builder.native_maker import HERE, Library, compile_one, needs_gcc
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
@@ -390,6 +390,19 @@ open({str(written)!r}, "w").close()
     assert written.exists(), outcome.stderr
     assert outcome.error["code"] == "STORAGE_DENIED"
     assert not pwned.exists()
+
+
+@pytest.mark.attack("a package leaves AWS's configuration in the container's HOME")
+def test_the_image_has_no_place_for_a_configuration() -> None:
+    text = (ROOT / "container/Dockerfile").read_text().rpartition("\nFROM ")[2]
+    settings = dict(
+        word.split("=", 1)
+        for line in text.splitlines()
+        if line.startswith("ENV ")
+        for word in line.split()[1:]
+    )
+    names = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_DATA_PATH")
+    assert [settings.get(name) for name in names] == ["/dev/null"] * 3
 
 
 def test_numbers_of_system_calls_are_the_kernels() -> None:
