@@ -65,23 +65,24 @@ def template(project: Callable[..., Path]) -> Path:
     return path
 
 
-def test_what_is_nested_is_made_and_its_roles_are_judged(template: Path) -> None:
-    with EmbeddedAws() as aws:
-        stack = aws.deploy(template)
-        assert stack.outputs["Given"] == stack.nested["Keeper"].values["Queue"]
-        made = stack.all_values()
-        inner = {f"{name}.{part}" for name in ("Keeper", "Second") for part in ("Queue", "Role")}
-        assert made.keys() == {"Box", "Keeper", "Second"} | inner
-        assert len({made["Box"], made["Keeper.Queue"], made["Second.Queue"]}) == 3
-        queues = {name: made[f"{name}.Queue"] for name in ("Keeper", "Second")}
-        for output, own, other in (("Role", "Keeper", "Second"), ("Other", "Second", "Keeper")):
-            sqs = aws.clients.of_role(stack.outputs[output]).get("sqs")
-            sqs.send_message(QueueUrl=queues[own], MessageBody="x")
-            with pytest.raises(ClientError, match="not authorized"):
-                sqs.send_message(QueueUrl=queues[other], MessageBody="x")
+def test_what_is_nested_is_made_and_its_roles_are_judged(aws: EmbeddedAws, template: Path) -> None:
+    stack = aws.deploy(template, "nested")
+    assert stack.outputs["Given"] == stack.nested["Keeper"].values["Queue"]
+    made = stack.all_values()
+    inner = {f"{name}.{part}" for name in ("Keeper", "Second") for part in ("Queue", "Role")}
+    assert made.keys() == {"Box", "Keeper", "Second"} | inner
+    assert len({made["Box"], made["Keeper.Queue"], made["Second.Queue"]}) == 3
+    queues = {name: made[f"{name}.Queue"] for name in ("Keeper", "Second")}
+    for output, own, other in (("Role", "Keeper", "Second"), ("Other", "Second", "Keeper")):
+        sqs = aws.clients.of_role(stack.outputs[output]).get("sqs")
+        sqs.send_message(QueueUrl=queues[own], MessageBody="x")
+        with pytest.raises(ClientError, match="not authorized"):
+            sqs.send_message(QueueUrl=queues[other], MessageBody="x")
 
 
 @pytest.mark.parametrize(("days", "told"), [("4", "Days are odd"), ("15", "Days may not be '15'")])
-def test_what_a_nested_template_refuses_is_refused(template: Path, days: str, told: str) -> None:
-    with EmbeddedAws() as aws, pytest.raises(TemplateError, match=rf"^Keeper \(.*{told}"):
-        aws.deploy(template, parameters={"Days": days})
+def test_what_a_nested_template_refuses_is_refused(
+    aws: EmbeddedAws, template: Path, days: str, told: str
+) -> None:
+    with pytest.raises(TemplateError, match=rf"^Keeper \(.*{told}"):
+        aws.deploy(template, f"nested-{days}", parameters={"Days": days})

@@ -29,7 +29,11 @@ from .signing import Signed, presign, sign
 
 BUCKET, KEY, CONTENT = "guarded", "there.txt", b"what is there"
 Send = Callable[..., Signed]
-NOW = datetime.now(UTC)
+
+
+def now() -> datetime:
+    """Asked when a test runs: the module may have been read long before."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +89,10 @@ def get(aws: EmbeddedAws, **how: Any) -> Signed:
 def guess(aws: EmbeddedAws, key_id: str) -> Signed:
     """As requests were signed before there were keys: anything goes."""
     authorization = (
-        f"AWS4-HMAC-SHA256 Credential={key_id}/{NOW:%Y%m%d}/us-east-1/s3/aws4_request, "
+        f"AWS4-HMAC-SHA256 Credential={key_id}/{now():%Y%m%d}/us-east-1/s3/aws4_request, "
         f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
     )
-    headers = {"authorization": authorization, "x-amz-date": f"{NOW:%Y%m%dT%H%M%SZ}"}
+    headers = {"authorization": authorization, "x-amz-date": f"{now():%Y%m%dT%H%M%SZ}"}
     return Signed(aws.endpoint, "PUT", "/new-bucket", headers)
 
 
@@ -147,7 +151,7 @@ ATTACKS: dict[str, tuple[Callable[[EmbeddedAws], Signed], str]] = {
         ), "AccessDenied"),
     "a second credential in the header": (
         lambda aws: (p := put(aws)).with_header(
-            "authorization", p.headers["authorization"] + f", Credential=poor/{NOW:%Y%m%d}/us-east-1/s3/x"
+            "authorization", p.headers["authorization"] + f", Credential=poor/{now():%Y%m%d}/us-east-1/s3/x"
         ), "AccessDenied"),
     # A request that was seen, and is sent with changes.
     "another body": (lambda aws: put(aws).but(body=b"NEW"), "XAmzContentSHA256Mismatch"),
@@ -188,17 +192,17 @@ ATTACKS: dict[str, tuple[Callable[[EmbeddedAws], Signed], str]] = {
         lambda aws: put(aws, headers={"x-extra": "1"}).with_header("x-extra", None),
         "SignatureDoesNotMatch"),
     # Late, early, or for ever.
-    "sixteen minutes old": (lambda aws: put(aws, when=NOW - timedelta(minutes=16)), "RequestTimeTooSkewed"),
-    "a year old": (lambda aws: put(aws, when=NOW - timedelta(days=366)), "RequestTimeTooSkewed"),
+    "sixteen minutes old": (lambda aws: put(aws, when=now() - timedelta(minutes=16)), "RequestTimeTooSkewed"),
+    "a year old": (lambda aws: put(aws, when=now() - timedelta(days=366)), "RequestTimeTooSkewed"),
     "sixteen minutes ahead": (
         lambda aws: put(aws, when=datetime.now(UTC) + timedelta(minutes=16)), "RequestTimeTooSkewed"),
     "old, with a new date": (
-        lambda aws: put(aws, when=NOW - timedelta(minutes=16)).with_header(
-            "x-amz-date", f"{NOW:%Y%m%dT%H%M%SZ}"), "SignatureDoesNotMatch"),
+        lambda aws: put(aws, when=now() - timedelta(minutes=16)).with_header(
+            "x-amz-date", f"{now():%Y%m%dT%H%M%SZ}"), "SignatureDoesNotMatch"),
     "a date of another day than the scope's": (lambda aws: put(aws, date="20200101"), "AccessDenied"),
     "no date": (lambda aws: put(aws).with_header("x-amz-date", None), "AccessDenied"),
     "an address that has expired": (
-        lambda aws: get(aws, when=NOW - timedelta(seconds=61), seconds=1), "AccessDenied"),
+        lambda aws: get(aws, when=now() - timedelta(seconds=61), seconds=1), "AccessDenied"),
     "an address for longer than a week": (lambda aws: get(aws, seconds=604_801), "AccessDenied"),
     "an address that is not good yet": (
         lambda aws: get(aws, when=datetime.now(UTC) + timedelta(hours=1)), "RequestTimeTooSkewed"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = "layerdrop/report/1"
 _MAX_WARNINGS = 200
 # Of what was proved, by entries of a list and by characters: others' names are among it.
-_MAX_FINDINGS, _MAX_FINDINGS_TEXT = 2_000, 1_000_000
+_MAX_FINDINGS, _MAX_FINDINGS_TEXT = 1_000, 150_000
 
 
 @dataclass(frozen=True, slots=True)
