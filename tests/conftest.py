@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 FAULT = "fault"
 ATTACK = "attack"
@@ -16,6 +17,13 @@ _LONGEST = 90
 def sampled(cases: Iterable[Any], sample: Callable[[Any], bool]) -> list[Any]:
     """Return a set's cases for ``parametrize``, those that are not in the sample marked ``long``."""
     return [case if sample(case) else pytest.param(case, marks=pytest.mark.long) for case in cases]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have fewer examples tried of each property, too, where a sample is wanted."""
+    settings.register_profile("sample", max_examples=25)
+    if config.getoption("markexpr") == "not long":
+        settings.load_profile("sample")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

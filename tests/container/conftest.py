@@ -25,14 +25,11 @@ KEPT = ROOT / ".cache/container"
 STRICT = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
 
-SAMPLE = "test_proved_imported_and_compiled_for_each_runtime[3.13]"
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all but one of those that run the image as ``long``."""
+    """Mark those that run the image as ``long``: it takes most of a minute to be made."""
     for item in items:
-        if item.path.parent == Path(__file__).parent and "image" in item.fixturenames and item.name != SAMPLE:
+        if item.path.parent == Path(__file__).parent and "image" in item.fixturenames:
             item.add_marker(pytest.mark.long)
 
 

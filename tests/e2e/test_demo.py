@@ -4,6 +4,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from local.settings import ROOT
 
 from .conftest import SHELL
@@ -35,6 +37,7 @@ def test_the_examples_become_layers_and_every_step_is_told(tmp_path: Path) -> No
     assert {"requests", "httpx"} <= {package["name"] for package in told["packages"]}
 
 
+@pytest.mark.long
 def test_one_file_that_fails_is_shown_and_is_the_exit_status(tmp_path: Path) -> None:
     (tmp_path / "wrong.txt").write_text("idna == 999\n")
     arguments = ["--file", str(tmp_path / "wrong.txt"), "--architecture", "x86_64", "--runtime", "python3.12"]

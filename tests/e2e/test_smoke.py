@@ -35,6 +35,7 @@ def left(served: Served, stem: str) -> set[str]:
     return {name for name in keys | layers | functions | roles | parameters if stem in name}
 
 
+@pytest.mark.long
 def test_all_that_can_be_checked_here_passes_and_the_rest_is_said(served: Served) -> None:
     done = smoke(served, "--bucket", BUCKET)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -191,6 +191,7 @@ def test_write_manifest_always_fails(pipeline: Pipeline, tried: Any) -> None:
     tried("WriteManifest fails once, twice, always", 1, 1)
 
 
+@pytest.mark.long
 def test_start_build_always_fails(pipeline: Pipeline, tried: Any) -> None:
     """The user is told; the event is kept; sent again, as the documentation says, it builds."""
     token = "unstarted"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.native.conftest import Built, Manager
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.index,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="these tests run layers for x86_64"),
 ]

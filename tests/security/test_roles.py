@@ -336,6 +336,7 @@ def about_itself(wanted: Permission) -> bool:
     return any(not key.startswith("s3:") for key, _ in wanted.context)
 
 
+@pytest.mark.long
 def test_others_allow_what_was_seen(recording: Recording, other: Ministack) -> None:
     roles = roles_of(other)
     asked = [(role, wanted) for role, wanted in recording.used if not about_itself(wanted)]
@@ -369,6 +370,7 @@ def test_everybody_has_something_forbidden(other: Ministack) -> None:
     assert FORBIDDEN.keys() == roles_of(other).keys()
 
 
+@pytest.mark.long
 @pytest.mark.attack("stolen role: does what it must not")
 def test_others_forbid_what_nobody_may_do(recording: Recording, other: Ministack) -> None:
     roles = roles_of(other)

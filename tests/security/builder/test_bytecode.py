@@ -56,6 +56,7 @@ def test_a_module_that_takes_gigabytes_to_compile(
     assert again.report["warnings"] == answer.report["warnings"]
 
 
+@pytest.mark.long
 @pytest.mark.attack("a wheel of 15 kB with a module that takes hours to compile")
 def test_a_module_that_takes_hours_to_compile(index: Index, build: Build, runtime: str) -> None:
     if runtime == "python3.11":

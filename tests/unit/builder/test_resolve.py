@@ -262,6 +262,7 @@ def test_an_index_that_nobody_answers_for_is_worth_another_try(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.long  # uv waits between its tries
 def test_a_broken_index_is_worth_another_try(index: Index, settings: Settings) -> None:
     index.status = lambda _: 503
     with pytest.raises(IndexUnreachableError):
