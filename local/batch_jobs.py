@@ -13,16 +13,15 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 GRACE_SECONDS: Final = 2.0
 """From SIGTERM to SIGKILL. AWS gives 30 seconds."""
+REMOVAL_SECONDS: Final = 10.0
 ESSENTIAL_EXITED: Final = "Essential container in task exited"
 TIMED_OUT: Final = "Job attempt duration exceeded timeout"
 
@@ -207,7 +206,7 @@ def run_attempt(
         stop: Ends it early.
         write_line: Takes each line of output as it comes.
     """
-    with tempfile.TemporaryDirectory(prefix="layerdrop-job-") as folder:
+    with _folder_of_its_own() as folder:
         try:
             process = subprocess.Popen(
                 command,
@@ -228,6 +227,26 @@ def run_attempt(
     if ended_by:
         return Outcome(exit_code, status_reason=ended_by, final=True)
     return Outcome(exit_code)
+
+
+@contextmanager
+def _folder_of_its_own() -> Iterator[str]:
+    """Make a folder that is gone afterwards, even if a process in a session of its own still writes there.
+
+    A container would take it along; here it ends by itself once it finds the job gone.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="layerdrop-job-")
+    try:
+        yield folder.name
+    finally:
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        while Path(folder.name).exists():
+            try:
+                folder.cleanup()
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.05)
 
 
 def _wait(
