@@ -229,17 +229,26 @@ def run_attempt(
     return Outcome(exit_code)
 
 
+def _end_those_who_know(folder: str) -> None:
+    """End the processes in whose environment a folder is named."""
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if folder.encode() in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
+
+
 @contextmanager
 def _folder_of_its_own() -> Iterator[str]:
-    """Make a folder that is gone afterwards, even if a process in a session of its own still writes there.
+    """Make a folder that is gone afterwards, with the processes in sessions of their own that know of it.
 
-    A container would take it along; here it ends by itself once it finds the job gone.
+    A container would take those along: uv is one, and lives on for a moment when the builder is killed.
     """
     folder = tempfile.TemporaryDirectory(prefix="layerdrop-job-")
     try:
         yield folder.name
     finally:
         deadline = time.monotonic() + REMOVAL_SECONDS
+        _end_those_who_know(folder.name)
         while Path(folder.name).exists():
             try:
                 folder.cleanup()
