@@ -43,7 +43,7 @@ def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any, kills:
             assert manifest["error"]["code"] == "JOB_OUT_OF_MEMORY"
             assert pipeline.versions(layer) == {}
             assert pipeline.pointer(layer) is None
-    assert killed >= kills // 3
+    assert killed > kills // 3
     assert pipeline.leftovers() == []
     for key in filter(lambda key: key.endswith(".zip"), pipeline.objects("layers/")):
         stored = pipeline.aws.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
