@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final, cast
 
 from moto.batch import models
-from moto.batch.models import ComputeEnvironment, Job, batch_backends
+from moto.batch.models import BatchBackend, ComputeEnvironment, Job, batch_backends
 from moto.batch.responses import BatchResponse
 from moto.batch.utils import JobStatus
 from moto.events.models import events_backends
@@ -65,12 +65,14 @@ class BatchService:
         # moto runs a job in a Docker container, once.
         replacements.put(LocalJob, "service", self)
         replacements.put(models, "Job", LocalJob)
+        replacements.put(BatchBackend, "describe_jobs", _describe_jobs)
         replacements.put(BatchResponse, "submitjob", _with_retry_strategy(BatchResponse.submitjob))
         replacements.put(BatchResponse, "createjobqueue", _with_time_limits(BatchResponse.createjobqueue))
 
     def stop(self, seconds: float) -> None:
         """Terminate every job and wait until it has ended."""
-        jobs = [job for job in batch_backends[ACCOUNT_ID][REGION]._jobs.values() if isinstance(job, LocalJob)]
+        known = dict(batch_backends[ACCOUNT_ID][REGION]._jobs)
+        jobs = [job for job in known.values() if isinstance(job, LocalJob)]
         for job in jobs:
             job.terminate("The embedded AWS is shutting down")
         for job in jobs:
@@ -86,6 +88,12 @@ def container_outcome(outcome: Outcome) -> dict[str, Any]:
     """Return what DescribeJobs says of a container that has ended."""
     told = {"exitCode": outcome.exit_code, "reason": outcome.reason or None}
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _describe_jobs(backend: BatchBackend, jobs: list[str] | None) -> list[dict[str, Any]]:
+    # moto walks through its dictionary of all jobs while other threads submit more.
+    known = dict(backend._jobs)
+    return [job.describe() for id_, job in known.items() if not jobs or id_ in jobs or job.arn in jobs]
 
 
 def _with_retry_strategy(original: Any) -> Any:

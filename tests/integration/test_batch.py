@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.deploy import Deployment
+from local.gaps.batch import LocalJob
 from local.server import EmbeddedAws
 
 from .conftest import eventually
@@ -119,6 +120,18 @@ class Jobs:
 @pytest.fixture(scope="module")
 def jobs(aws: EmbeddedAws, project: Callable[..., Path]) -> Jobs:
     return Jobs(aws, aws.deploy(project(TEMPLATE), "jobs"))
+
+
+def test_a_job_is_described_while_others_come(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, describe = jobs.submit("true"), LocalJob.describe
+
+    def describe_and_submit(job: LocalJob) -> dict[str, Any]:
+        if job.job_id == first:
+            jobs.submit("true")
+        return describe(job)
+
+    monkeypatch.setattr(LocalJob, "describe", describe_and_submit)
+    assert {job["jobId"] for job in jobs.batch.describe_jobs(jobs=[])["jobs"]} >= {first}
 
 
 def test_a_job_that_ends_well_is_described_whole(jobs: Jobs) -> None:
