@@ -3,11 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from local.settings import ROOT
 
 from .conftest import SHELL
 
 
+@pytest.mark.long  # make lint does it
 def test_linters_get_the_template_and_the_state_machine_as_deployed(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "local", "translate", str(tmp_path)], cwd=ROOT, env=SHELL, check=True

@@ -17,7 +17,7 @@ EVERY = 10
 """One of so many is built by the real builder: a build costs it more than all the rest does."""
 
 
-@pytest.mark.parametrize("uploads", sampled((30, 300), lambda uploads: uploads == 30))
+@pytest.mark.parametrize("uploads", sampled((15, 300), lambda uploads: uploads == 15))
 def test_uploads_at_once(pipeline: Pipeline, tried: Any, uploads: int) -> None:
     """Every one answered, once."""
     pipeline.index.add("many", good("many"))

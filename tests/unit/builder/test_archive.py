@@ -265,7 +265,11 @@ def test_what_is_written_is_what_is_said(tmp_path: Path, varied: list[Path]) -> 
     assert plan.sizes.keys() == {"alpha", "beta-x", "gamma"}
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=max(3, settings().max_examples // 12),  # pip is started for each
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_of_two_files_at_one_path_the_one_stays_that_pip_leaves(tmp_path: Path, data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=6, unique=True))

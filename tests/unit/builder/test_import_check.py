@@ -162,6 +162,7 @@ def test_an_extension_module_finds_libraries_in_the_lib_folder(tmp_path: Path) -
 
 
 @runs
+@pytest.mark.long
 @pytest.mark.index
 def test_real_packages_import() -> None:
     target = target_of()

@@ -92,6 +92,7 @@ def complaints(template: Any) -> list[str]:
     ]
 
 
+@pytest.mark.long  # make lint says the same
 @pytest.mark.parametrize("part", ["", *parts().nested])
 def test_linter_finds_nothing_in_the_translated_templates(part: str) -> None:
     assert complaints(parts().nested[part] if part else parts().root) == []

@@ -47,6 +47,7 @@ def actions(statement: dict[str, Any]) -> set[str]:
     return {given} if isinstance(given, str) else set(given)
 
 
+@pytest.mark.long  # make lint says the same
 @pytest.mark.parametrize("template", [IMAGE, NETWORK], ids=lambda path: path.name)
 def test_cloudformation_would_take_it(template: Path, tmp_path: Path) -> None:
     """Circular dependencies and misspelled IAM actions show only after translation."""
