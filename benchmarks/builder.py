@@ -106,7 +106,7 @@ class Bench:
 
     @property
     def site(self) -> Path:
-        return Path("python", "lib", self.runtime, "site-packages")
+        return Path("python")
 
     def ways(self) -> list[Way]:
         ours = "layer-builder"

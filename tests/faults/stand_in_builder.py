@@ -78,7 +78,7 @@ def build() -> None:
     content = "\n".join(lines).encode()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("python/lib/python3.13/site-packages/content.txt"), content)
+        archive.writestr(zipfile.ZipInfo("python/content.txt"), content)
     data = stream.getvalue()
     digest = hashlib.sha256(content).hexdigest()
     sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()

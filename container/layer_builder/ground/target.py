@@ -16,6 +16,7 @@ from layer_builder.ground.errors import UsageError
 if TYPE_CHECKING:
     from packaging.tags import Tag
 
+SITE_PACKAGES = "python"
 ARCHITECTURES = ("arm64", "x86_64")
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
@@ -109,9 +110,19 @@ class Target:
         """The target with the tags that uv takes, which may be more than the runtime's."""
         return replace(self, runtime=replace(self.runtime, glibc=self.runtime.uv_glibc))
 
-    @cached_property
+    @property
     def site_packages(self) -> str:
-        """Where modules go inside a layer: on Lambda's search path, and before the runtime's own packages."""
+        """Where modules go inside a layer: a folder on every search path that functions are known to have.
+
+        Lambda's own search path has it, before the runtime's own packages. Wrappers that set PYTHONPATH
+        (OpenTelemetry's, Application Signals') name it too, but not `searched_first`, and with a PYTHONPATH
+        the runtime adds neither (open-telemetry/opentelemetry-lambda issues 655 and 1714).
+        """
+        return SITE_PACKAGES
+
+    @cached_property
+    def searched_first(self) -> str:
+        """The layer's folder that Lambda searches before `site_packages`; nothing is put there."""
         return "python/lib/python{}.{}/site-packages".format(*self.runtime.version)
 
     @property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Raise it when the same wheels would give other bytes, or are judged more strictly than those that went into
 # the layers that are there: it is part of a layer's digest.
-FORMAT = 2
+FORMAT = 3
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _DIRECTORY_HEADER = struct.Struct("<4s6H3L5H2L")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from layer_builder.layer.archive import Plan
     from layer_builder.wheels.wheel import Wheel
 
-FORMAT = 1  # raise it when the same wheel and compiler would give another pack
+FORMAT = 2  # raise it when the same wheel and compiler would give another pack
 
 _LEVEL = 6  # zlib's
 _PART_BYTES = 4_000_000  # of sources: most of a second's work, to which starting a process adds a twentieth

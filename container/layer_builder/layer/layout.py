@@ -1,6 +1,6 @@
 """Where a wheel's files go in a layer, and the few that are not the wheel's own bytes.
 
-Modules go under `python/lib/python3.X/site-packages/`, commands under `bin/`: Lambda has both on its paths.
+Modules go under `python/`, commands under `bin/`: Lambda has both on its paths.
 The rules are those of an installer (PyPA's "Binary distribution format"), and the outcome that of `pip
 install --target`, but for: no INSTALLER, REQUESTED or direct_url.json; commands are in any case executable,
 and start with the runtime's interpreter; RECORD says where things are in the layer.

@@ -75,6 +75,7 @@ def warnings(layer: Mapping[str, Entry], target: Target) -> Iterator[str]:
                 f" function with this layer whose PYTHONPATH names the layer's folder."
             )
     yield from _path_files(layer, target)
+    yield from _searched_first(layer, target)
 
 
 def standard_library(target: Target) -> frozenset[str]:
@@ -89,11 +90,11 @@ def standard_library(target: Target) -> frozenset[str]:
 
 def _module(name: str, layer: Mapping[str, Entry], target: Target) -> Entry | None:
     """Find the file that `import NAME` would run first; folders without `__init__` come after all others."""
-    place = f"{target.site_packages}/{name}"
-    for suffix in _suffixes(target):
-        for path in (f"{place}/__init__{suffix}", f"{place}{suffix}"):
-            if entry := layer.get(path):
-                return entry
+    for folder in (target.searched_first, target.site_packages):
+        for suffix in _suffixes(target):
+            for path in (f"{folder}/{name}/__init__{suffix}", f"{folder}/{name}{suffix}"):
+                if entry := layer.get(path):
+                    return entry
     return None
 
 
@@ -128,10 +129,10 @@ def _path_files(layer: Mapping[str, Entry], target: Target) -> Iterator[str]:
     """Tell of `.pth` files: lines that begin with `import` are run, others are folders (docs of `site`)."""
     runs: dict[str, list[str]] = defaultdict(list)
     adds: dict[str, list[str]] = defaultdict(list)
-    folder = f"{target.site_packages}/"
+    folders = (target.searched_first, target.site_packages)
     for path, entry in sorted(layer.items()):
-        name = path.removeprefix(folder)
-        if not path.endswith(".pth") or name == path or "/" in name:
+        folder, _, name = path.rpartition("/")
+        if not path.endswith(".pth") or folder not in folders:
             continue
         (runs if _has_code(entry) else adds)[entry.wheel.pick.name].append(name)
     for package, names in sorted(runs.items()):
@@ -143,4 +144,18 @@ def _path_files(layer: Mapping[str, Entry], target: Target) -> Iterator[str]:
         yield (
             f"{package} brings {listed(names)}, which adds to the folders that every function with this"
             f" layer imports from."
+        )
+
+
+def _searched_first(layer: Mapping[str, Entry], target: Target) -> Iterator[str]:
+    """Tell of files in the folder that Lambda searches before the one that modules are in."""
+    packages: dict[str, list[str]] = defaultdict(list)
+    folder = f"{target.searched_first}/"
+    for path, entry in sorted(layer.items()):
+        if path.startswith(folder):
+            packages[entry.wheel.pick.name].append(path)
+    for package, found in sorted(packages.items()):
+        yield (
+            f"{package} brings {listed(found)}: Lambda looks there first, so these take the place of modules"
+            f" of the same name; where a wrapper has set PYTHONPATH they are not found."
         )

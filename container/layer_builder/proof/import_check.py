@@ -8,6 +8,9 @@ authority is `prove`.
 The modules run in a process of their own: the layer in a temporary folder instead of /opt, Lambda's
 environment without credentials, limits on time and memory, and no network, files, processes and rights as far
 as the kernel allows that (see `confinement`).
+
+They are found on the runtime's own search path. Where a wrapper's PYTHONPATH would make that another one (no
+`.pth` files, not `Target.searched_first`), they are imported once more with that.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -38,14 +41,14 @@ from layer_builder.ground.errors import BuildError
 from layer_builder.proof import base_libraries, import_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from layer_builder.ground.confinement import Confined
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.target import Target
     from layer_builder.proof.import_answers import Answers, Error
 
-FORMAT = 2  # of kept results; raise it when the check or their form changes
+FORMAT = 3  # of kept results; raise it when the check or their form changes
 
 _WORKER = Path(__file__).with_name("import_worker.py")
 _COPY = 1 << 18  # bytes
@@ -163,7 +166,8 @@ class Result:
         python: the interpreter's full version.
         modules: those that were imported.
         failures: essential modules that were not.
-        warnings: the other modules that were not, in words.
+        warnings: in words, the other modules that were not, and those that are not with a PYTHONPATH.
+        wrapped: how imports go with a wrapper's PYTHONPATH; `same` when that changes nothing.
         confined: what the modules could reach, and who they ran as: see `confinement.Confined.held`.
         seconds: the imports' wall time, interpreter start included.
         output: the end of what the modules printed, when some failed.
@@ -175,6 +179,7 @@ class Result:
     modules: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+    wrapped: Literal["", "same", "passed", "failed"] = ""
     confined: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     output: str = ""
@@ -191,6 +196,8 @@ class Result:
             "seconds": self.seconds,
             **self.confined,
         }
+        if self.wrapped:
+            check["with_pythonpath"] = self.wrapped
         if self.failures:
             check["failures"] = [asdict(failure) for failure in self.failures]
         return check
@@ -371,19 +378,81 @@ def _run(
             (folder / part).chmod(mode)
         wanted = [module for package in packages for module in package.essential]
         wanted += [module for package in packages for module in package.others]
-        config = {
-            "site": str(folder / "opt" / target.site_packages),
-            "python": str(folder / "opt/python"),
-            "task": str(folder / "task"),
-            "modules": wanted,
-        }
-        (folder / "modules.json").write_text(json.dumps(config))
-        (folder / "modules.json").chmod(0o444)
-        try:
-            conversation = _converse(folder, found, _environment(folder, target, found), limits, wanted)
-        finally:
-            files.empty(folder / "tmp")
-    return _judge(packages, conversation, found, target)
+        environment = _environment(folder, target, found)
+        result = _import(folder, wanted, packages, found, target, environment, limits)
+        if result.status != "passed":
+            return result
+        if not _differs_wrapped(folder / "opt", target):
+            return replace(result, wrapped="same")
+        environment["PYTHONPATH"] = str(folder / "opt" / target.site_packages)
+        wrapped = _import(folder, list(result.modules), packages, found, target, environment, limits)
+    return replace(
+        result,
+        wrapped="passed" if wrapped.status == "passed" and not wrapped.warnings else "failed",
+        warnings=(*result.warnings, *_wrapped_warnings(wrapped, target)),
+        seconds=round(result.seconds + wrapped.seconds, 3),
+    )
+
+
+def _import(
+    folder: Path,
+    wanted: Sequence[str],
+    packages: Sequence[Modules],
+    found: Interpreter,
+    target: Target,
+    environment: dict[str, str],
+    limits: Limits,
+) -> Result:
+    """Import modules from an unpacked layer in a process of their own."""
+    config = {
+        "site": str(folder / "opt" / target.site_packages),
+        "searched_first": str(folder / "opt" / target.searched_first),
+        "wrapped": "PYTHONPATH" in environment,
+        "task": str(folder / "task"),
+        "modules": wanted,
+    }
+    (folder / "modules.json").unlink(missing_ok=True)
+    (folder / "modules.json").write_text(json.dumps(config))
+    (folder / "modules.json").chmod(0o444)
+    try:
+        conversation = _converse(folder, found, environment, limits, wanted)
+    finally:
+        files.empty(folder / "tmp")
+    asked = [
+        Modules(
+            package.package,
+            tuple(module for module in package.essential if module in wanted),
+            tuple(module for module in package.others if module in wanted),
+        )
+        for package in packages
+    ]
+    return _judge(asked, conversation, found, target)
+
+
+def _differs_wrapped(opt: Path, target: Target) -> bool:
+    """Tell whether imports may find something else when a wrapper has set PYTHONPATH.
+
+    Where a layer has neither `.pth` files nor the folder that is searched first, nor what Python runs of its
+    own accord, both ways find the same files in the same order.
+    """
+    site = opt / target.site_packages
+    if (opt / target.searched_first).exists() or not site.is_dir():
+        return site.is_dir()
+    unasked = ("sitecustomize", "usercustomize")
+    return any(file.suffix == ".pth" or file.name.partition(".")[0] in unasked for file in site.iterdir())
+
+
+def _wrapped_warnings(wrapped: Result, target: Target) -> Iterator[str]:
+    where = f"where PYTHONPATH is /opt/{target.site_packages}, as OpenTelemetry's wrapper sets it"
+    if wrapped.status == "not_run":
+        yield f"It is not known whether the imports work {where}: {wrapped.reason}."
+    for one in wrapped.failures:
+        yield (
+            f"{one.package}: `import {one.module}` fails {where}: {one.message}. Python processes no .pth"
+            f" file of that folder then."
+        )
+    for warning in wrapped.warnings:
+        yield f"{warning.removesuffix('.')}, {where}."
 
 
 def _sha256(file: Path) -> str:

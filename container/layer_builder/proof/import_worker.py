@@ -40,9 +40,17 @@ def import_modules(config: dict[str, Any], descriptor: int) -> None:
     site.sethelper()
     standard = sys.path[:]
     sys.path[:] = [config["task"]]
-    for folder in (config["site"], config["python"]):
-        site.addsitedir(folder)
-    sys.path += standard
+    if config["wrapped"]:
+        # With a PYTHONPATH the runtime adds nothing. Python itself looks there for these two as it starts,
+        # and processes no `.pth` file there.
+        sys.path += [config["site"], *standard]
+        for module in ("sitecustomize", "usercustomize"):
+            with contextlib.suppress(ImportError):
+                __import__(module)
+    else:
+        for folder in (config["searched_first"], config["site"]):
+            site.addsitedir(folder)
+        sys.path += standard
     sys.argv[:] = ["bootstrap.py"]
     for module in config["modules"]:
         _say(descriptor, {"module": module})

@@ -192,6 +192,18 @@ def test_path_files_are_told(tmp_path: Path, content: str, runs: bool) -> None:
     assert ("adds to the folders" in warning) != runs
 
 
+@pytest.mark.attack("a package lays files where Lambda looks before the folder that modules are in")
+@pytest.mark.parametrize("path", ["{}", "evil-1.0.data/data/{}", "evil-1.0.data/purelib/{}"])
+def test_what_lambda_finds_first_is_told(tmp_path: Path, path: str) -> None:
+    folder = "lib/python3.13/site-packages"
+    names = ("requests/__init__.py", "boto3/__init__.py", "x.pth")
+    warnings = said(tmp_path, {path.format(f"{folder}/{name}"): "" for name in names})
+    assert [one.partition(",")[0] for one in warnings[:2]] == ["evil brings boto3", "evil brings x.pth"]
+    assert warnings[2].startswith(f"evil brings python/{folder}/boto3/__init__.py, ")
+    assert "Lambda looks there first" in warnings[2]
+    assert said(tmp_path / "other", {path.format("lib/python3.12/site-packages/x.py"): ""}) == ()
+
+
 def test_what_site_runs_is_what_is_said_to_run(tmp_path: Path) -> None:
     """Python's own `site` is the judge."""
     code = "import sys; print('ran')"

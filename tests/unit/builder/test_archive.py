@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from layer_builder.layer.archive import Written
 
 TARGET = Target(RUNTIMES["python3.13"], "arm64")
-SITE = "python/lib/python3.13/site-packages/"
+SITE = "python/"
 
 
 def merge(files: Sequence[Path], out: Path, target: Target = TARGET) -> Written:
@@ -336,9 +336,9 @@ def test_more_files_than_a_plain_zip_can_count(tmp_path: Path, count: int) -> No
         subprocess.run(["unzip", "-tq", str(out)], check=True, capture_output=True)
 
 
-def test_other_runtimes_have_their_own_paths(tmp_path: Path, varied: list[Path]) -> None:
+def test_other_runtimes_have_their_own_interpreter(tmp_path: Path, varied: list[Path]) -> None:
     for runtime in RUNTIMES.values():
         merge(varied, tmp_path / "layer.zip", Target(runtime, "x86_64"))
         layer = unzipped(tmp_path / "layer.zip")
-        assert f"python/lib/{runtime.name}/site-packages/gamma.py" in layer
+        assert "python/gamma.py" in layer
         assert layer["bin/alpha"][0].startswith(f"#!/var/lang/bin/{runtime.name}\n".encode())

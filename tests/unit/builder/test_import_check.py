@@ -207,7 +207,7 @@ def test_a_package_without_what_it_requires_fails() -> None:
 def test_the_search_path_is_lambdas(tmp_path: Path) -> None:
     path = told(tmp_path, "import sys; told = sys.path")
     assert path[0].endswith("/task")
-    assert path[1].endswith(f"/opt/{target_of().site_packages}")
+    assert path[1].endswith(f"/opt/{target_of().searched_first}")
     assert path[2].endswith("/opt/python")
     # Nothing of this machine but the standard library.
     assert not [folder for folder in path[3:] if folder.endswith("-packages")]
@@ -215,12 +215,56 @@ def test_the_search_path_is_lambdas(tmp_path: Path) -> None:
 
 @runs
 def test_pth_files_are_processed_in_both_folders(tmp_path: Path) -> None:
+    first = target_of().searched_first
     files = {
-        "a.pth": "vendored\n",
-        "vendored/inside.py": "x = 1\n",
+        f"/{first}/a.pth": "vendored\n",
+        f"/{first}/vendored/inside.py": "x = 1\n",
         "/python/b.pth": "import sys; sys.from_pth = 2\n",
     }
     assert told(tmp_path, "import inside, sys; told = [inside.x, sys.from_pth]", files) == [1, 2]
+
+
+@runs
+def test_a_wrappers_pythonpath_makes_no_difference_to_most_layers(tmp_path: Path) -> None:
+    result = try_out(tmp_path, {"pkg/__init__.py": "", "pkg/x.pth": "", "other.py": ""})
+    assert result.check["with_pythonpath"] == "same"
+
+
+WRAPPED = {
+    "needs a .pth file": ({"a.pth": "lib\n", "lib/inside.py": "", "pkg.py": "import inside"}, "failed"),
+    "has one and does without": ({"a.pth": "lib\n", "lib/inside.py": "", "pkg.py": ""}, "passed"),
+    "lies in the other folder": ({"/{first}/pkg.py": "", "/python/other.py": ""}, "failed"),
+    "has one in the other folder": (
+        {"/{first}/a.pth": "import sys; sys.x = 1", "pkg.py": "import sys; sys.x"},
+        "failed",
+    ),
+    "is changed by what Python starts by itself": (
+        {"sitecustomize.py": "import sys; sys.x = 1", "pkg.py": "import sys; assert not hasattr(sys, 'x')"},
+        "failed",
+    ),
+}  # fmt: skip
+
+
+@runs
+@pytest.mark.parametrize(("files", "outcome"), WRAPPED.values(), ids=WRAPPED)
+def test_imports_are_tried_with_a_wrappers_pythonpath_too(
+    tmp_path: Path, files: dict[str, str], outcome: str
+) -> None:
+    files = {path.format(first=target_of().searched_first): content for path, content in files.items()}
+    result = try_out(tmp_path, files)
+    assert (result.status, result.wrapped, result.modules) == ("passed", outcome, ("pkg",))
+    said = [one for one in result.warnings if "PYTHONPATH is /opt/python" in one]
+    assert len(said) == (outcome == "failed")
+    assert all(one.startswith("pkg: `import pkg` fails where") for one in said)
+
+
+@runs
+def test_what_python_runs_by_itself_is_confined_with_a_pythonpath_too(tmp_path: Path) -> None:
+    """The supervisor has that environment as well, and is not confined."""
+    place = tmp_path / "written"
+    code = f"import pathlib; pathlib.Path({str(place)!r}).write_text('')"
+    try_out(tmp_path, {"sitecustomize.py": code, "usercustomize.py": code, "pkg.py": ""})
+    assert not place.exists()
 
 
 @runs
