@@ -10,7 +10,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from layerdrop.errors import ErrorCode
-from tests.unit.infra.templates import ROOT
+from tests.unit.infra.templates import IMAGE, ROOT, translated
 from tests.unit.infra.test_operations import own_metrics
 from tests.whole import whole
 
@@ -49,8 +49,14 @@ def test_defaults_are_those_of_the_template() -> None:
                 assert "`" not in default.replace("`container/Dockerfile`", ""), name
 
 
+def alarms_of_all() -> dict[str, Any]:
+    """What the alarms watch, by their names; the image's are in a template of their own."""
+    resources = {**whole()["Resources"], **translated(IMAGE)["Resources"]}
+    return {n: r["Properties"] for n, r in resources.items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+
+
 def test_every_alarm_has_its_row() -> None:
-    alarms = {name for name, r in whole()["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+    alarms = set(alarms_of_all())
     assert (
         set(re.findall(r"`(\w+Alarm)`", " ".join(row[0] for row in rows(section("Look after it"))))) == alarms
     )
@@ -63,10 +69,9 @@ def test_every_output_that_is_named_is_there() -> None:
 
 def test_what_costs_is_counted_right() -> None:
     text = section("Cost")
-    resources = whole()["Resources"].values()
-    alarms = [r["Properties"] for r in resources if r["Type"] == "AWS::CloudWatch::Alarm"]
     metrics = sum(
-        len([m for m in a["Metrics"] if "MetricStat" in m]) if "Metrics" in a else 1 for a in alarms
+        len([m for m in a["Metrics"] if "MetricStat" in m]) if "Metrics" in a else 1
+        for a in alarms_of_all().values()
     )
     assert f"{metrics} alarm metrics " in text
     assert f"up to {len(own_metrics())} metrics of its own" in text

@@ -13,6 +13,7 @@ from samtranslator.yaml_helper import yaml_parse
 from stack import inventory
 
 from layerdrop import claims
+from layerdrop.end_event import end_event
 from tests.unit.infra.templates import IMAGE, ROOT, translated
 from tests.whole import whole
 
@@ -172,6 +173,73 @@ def test_events_and_alarms_may_publish_and_no_condition_keeps_events_out(resourc
     assert mailed
     for rule in mailed:
         assert f'{{"Ref": "{rule}"}}' in watched
+
+
+def test_the_image_s_rules_are_watched_as_well() -> None:
+    image = translated(IMAGE)["Resources"]
+    alarm = image["RulesFailedAlarm"]["Properties"]
+    watched = {
+        metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"]
+        for metric in alarm["Metrics"]
+        if "MetricStat" in metric and metric["MetricStat"]["Metric"]["MetricName"] == "FailedInvocations"
+    }
+    assert watched == {name for name, r in image.items() if r["Type"] == "AWS::Events::Rule"}
+    assert alarm["AlarmActions"] == [{"Ref": "NotificationTopicArn"}]
+    test_an_expression_names_its_metrics({"RulesFailedAlarm": alarm})
+    test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(
+        {"RulesFailedAlarm": {"Condition": "Notify"}},
+        {"RulesFailedAlarm": alarm | {"AlarmActions": [{"Ref": "Notifications"}]}},
+    )
+
+
+HOSTILE = 'a "quoted" \\ {"key": 1},\nand a new line\tor <error> \u2028'
+FAILED_BUILD = {
+    "input": {"bucket": "b", "key": f"requirements/arm64/{HOSTILE}/requirements.txt", "version_id": "v"},
+    "execution": None,
+    "layers": [],
+    "error": {"code": "NOT_FOUND", "message": HOSTILE, "hint": HOSTILE},
+}
+# https://docs.aws.amazon.com/batch/latest/userguide/batch-job-queue-blocked-events.html
+BLOCKED = {
+    "jobQueue": "arn:aws:batch:us-east-1:111122223333:job-queue/q",
+    "jobName": HOSTILE,
+    "status": "RUNNABLE",
+    "statusReason": f"ACTION_REQUIRED - CE(s) associated with the job queue are INVALID: {HOSTILE}",
+}
+
+
+def transformed(transformer: dict[str, Any], detail: dict[str, Any]) -> str:
+    """What EventBridge makes of a template: texts as they are, objects as JSON.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
+    """
+    values = {}
+    for name, path in transformer["InputPathsMap"].items():
+        value: Any = {"detail": detail}
+        for part in path.removeprefix("$.").split("."):
+            value = value[part]
+        values[name] = value if isinstance(value, str) else json.dumps(value)
+    return re.sub(r"<(\w+)>", lambda found: values[found[1]], transformer["InputTemplate"])
+
+
+def test_mails_stay_whole_whatever_is_in_them(resources: dict[str, Any]) -> None:
+    """A quote or a new line in a value, which nobody escapes, would break a template of texts."""
+    details = {"BuildFailedNotice": end_event(FAILED_BUILD, "FAILED"), "JobQueueBlocked": BLOCKED}
+    rules = {
+        name: resource["Properties"]["Targets"]
+        for name, resource in resources.items()
+        if "InputTransformer" in json.dumps(resource)
+    }
+    assert rules.keys() == details.keys()
+    for name, detail in details.items():
+        targets = rules[name]["Fn::If"][1] if isinstance(rules[name], dict) else rules[name]
+        [transformer] = [target["InputTransformer"] for target in targets]
+        mail = json.loads(transformed(transformer, detail))
+        assert len(mail["what"]) > 20
+        told = [value for value in mail.values() if isinstance(value, dict)]
+        for value in told:
+            assert value == detail or value in detail.values()
+        assert json.dumps(HOSTILE)[1:-1] in json.dumps(told)
 
 
 def test_sections_that_descriptions_name_are_there(resources: dict[str, Any], alarms: dict[str, Any]) -> None:
