@@ -6,6 +6,7 @@ Here every property is either used, or listed below with the reason why not, or 
 
 import json
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
@@ -14,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.clients import Clients
 from local.intrinsics import Scope, TemplateError, evaluate, parameter_values, pseudo_parameters, references
-from local.resources import MAKERS, STAND_INS, Made, Properties, Stack
+from local.resources import MAKERS, STAND_INS, UPDATERS, Change, Made, Properties, Stack
 from local.rules import check
 
 NESTED: Final = "AWS::CloudFormation::Stack"
@@ -28,8 +29,17 @@ USED_ATTRIBUTES: Final = {"Type", "Properties", "DependsOn", "Condition"}
 SKIPPED_ATTRIBUTES: Final = {
     "Metadata": "For sam and linters.",
     "DeletionPolicy": "Everything ends with the process.",
-    "UpdateReplacePolicy": "Nothing is ever updated.",
+    "UpdateReplacePolicy": "Nothing is ever replaced.",
 }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A resource that stands: its type, its properties, and what references to it give."""
+
+    kind: str
+    properties: Mapping[str, Any]
+    made: Made
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,13 @@ class Deployment:
         values: What ``Ref`` gives, by logical id.
         outputs: The stack's outputs.
         nested: The stacks nested in it, by logical id.
+        resources: What an update compares with, by logical id.
     """
 
     values: Mapping[str, Any]
     outputs: Mapping[str, Any]
     nested: Mapping[str, "Deployment"] = field(default_factory=dict)
+    resources: Mapping[str, Standing] = field(default_factory=dict)
 
     def all_values(self) -> dict[str, Any]:
         """Return what ``Ref`` gives, of nested stacks, too, whose resources are called STACK.RESOURCE."""
@@ -57,7 +69,11 @@ class Deployment:
 
 
 def deploy(
-    template: Mapping[str, Any], stack: str, parameters: Mapping[str, str], clients: Clients
+    template: Mapping[str, Any],
+    stack: str,
+    parameters: Mapping[str, str],
+    clients: Clients,
+    earlier: Deployment | None = None,
 ) -> Deployment:
     """Make all resources of a translated template, each after those it refers to.
 
@@ -66,10 +82,13 @@ def deploy(
         stack: The stack's name.
         parameters: Values for those parameters that have no default, and others.
         clients: Where to make the resources.
+        earlier: The stack as it stands, if this is an update: what has not changed is left alone. Of a type
+            that has no updater nothing may change, and nothing may go.
 
     Raises:
         TemplateError: A type, property, function or section is not known here, a parameter breaks a rule, a
-            reference leads nowhere, references go in a circle, or a call was refused.
+            reference leads nowhere, references go in a circle, a call was refused, or a change cannot be
+            made here.
     """
     _refuse_unknown("section", template, USED_SECTIONS, SKIPPED_SECTIONS)
     values = pseudo_parameters(stack) | parameter_values(template.get("Parameters", {}), parameters)
@@ -84,7 +103,9 @@ def deploy(
         for logical_id, resource in template["Resources"].items()
         if "Condition" not in resource or scope.condition(resource["Condition"])
     }
-    made_by = _Stack(stack, clients)
+    made_by = _Stack(stack, clients, earlier)
+    if gone := sorted(made_by.standing.keys() - resources.keys()):
+        raise TemplateError(f"{gone[0]}: the embedded AWS deletes nothing in an update")
     for logical_id in in_order(resources):
         _make(logical_id, resources[logical_id], scope, made_by)
     outputs = {
@@ -92,15 +113,19 @@ def deploy(
         for name, output in template.get("Outputs", {}).items()
         if "Condition" not in output or scope.condition(output["Condition"])
     }
-    return Deployment({name: scope.values[name] for name in resources}, outputs, made_by.nested)
+    values = {name: scope.values[name] for name in resources}
+    return Deployment(values, outputs, made_by.nested, made_by.resources)
 
 
 class _Stack(Stack):
-    """A stack that can have others nested in it."""
+    """A stack that can have others nested in it, and may stand already."""
 
-    def __init__(self, name: str, clients: Clients) -> None:
+    def __init__(self, name: str, clients: Clients, earlier: Deployment | None) -> None:
         super().__init__(name, clients)
         self.nested: dict[str, Deployment] = {}
+        self.resources: dict[str, Standing] = {}
+        self.standing = earlier.resources if earlier else {}
+        self._inner = earlier.nested if earlier else {}
 
     def make_nested(self, properties: Properties, logical_id: str) -> Made:
         """AWS::CloudFormation::Stack: all that its template has, by the same makers."""
@@ -109,7 +134,7 @@ class _Stack(Stack):
         properties.take("Tags")  # SAM's own; what is nested does not get them here
         name = self.physical_name(logical_id)
         self.nested[logical_id] = made = deploy(
-            template, name, properties.take("Parameters", {}), self.clients
+            template, name, properties.take("Parameters", {}), self.clients, self._inner.get(logical_id)
         )
         outputs = {f"Outputs.{output}": value for output, value in made.outputs.items()}
         return Made(pseudo_parameters(name)["AWS::StackId"], outputs)
@@ -141,20 +166,33 @@ def _make(logical_id: str, resource: Mapping[str, Any], scope: Scope, stack: _St
     _refuse_unknown("attribute", resource, USED_ATTRIBUTES, SKIPPED_ATTRIBUTES, where=logical_id)
     if kind not in MAKERS and kind != NESTED:
         raise TemplateError(f"{logical_id}: the embedded AWS does not deploy {kind}")
-    properties = Properties(evaluate(resource.get("Properties", {}), scope))
+    wanted = evaluate(resource.get("Properties", {}), scope)
+    properties, standing = Properties(deepcopy(wanted)), stack.standing.get(logical_id)
     try:
-        if kind != NESTED:
-            made = MAKERS[kind](properties, logical_id, stack)
-        elif logical_id in STAND_INS:
+        if kind == NESTED and logical_id in STAND_INS:
             made = STAND_INS[logical_id](properties, logical_id, stack)
-        else:
+        elif kind == NESTED:  # looked into even if it has not changed: what it answers is the same
             made = stack.make_nested(properties, logical_id)
+        elif standing is None:
+            made = MAKERS[kind](properties, logical_id, stack)
+        elif (standing.kind, standing.properties) == (kind, wanted):
+            made = standing.made
+            properties.take_all()
+        else:
+            made = _update(kind, standing, properties, logical_id, stack)
     except (ClientError, BotoCoreError, TemplateError) as error:
         raise TemplateError(f"{logical_id} ({kind}): {error}") from error
     if properties.left:
         raise TemplateError(f"{logical_id}: the embedded AWS does not deploy {kind}.{min(properties.left)}")
+    stack.resources[logical_id] = Standing(kind, wanted, made)
     scope.values[logical_id] = made.ref
     scope.attributes |= {(logical_id, name): value for name, value in made.attributes.items()}
+
+
+def _update(kind: str, standing: Standing, properties: Properties, logical_id: str, stack: Stack) -> Made:
+    if standing.kind != kind or kind not in UPDATERS:
+        raise TemplateError("the embedded AWS cannot change it in an update")
+    return UPDATERS[kind](Change(logical_id, standing.made, standing.properties, properties), stack)
 
 
 def _refuse_unknown(

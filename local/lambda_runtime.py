@@ -200,6 +200,7 @@ class Workers:
         self._write_log = write_log
         self._key_of = key_of
         self._pools: dict[str, _Pool] = {}
+        self._retired: list[_Pool] = []
         self._lock = threading.Lock()
 
     def invoke(self, function: Function, event: object, request_id: str | None = None) -> Answer:
@@ -219,7 +220,7 @@ class Workers:
     def close(self) -> None:
         """Kill every worker; an invocation that is under way ends as a crash."""
         with self._lock:
-            pools = list(self._pools.values())
+            pools = [*self._pools.values(), *self._retired]
         for pool in pools:
             pool.close()
 
@@ -227,8 +228,9 @@ class Workers:
         with self._lock:
             pool = self._pools.get(function.arn)
             if pool is None or pool.function != function:
-                if pool:
-                    pool.close()
+                if pool:  # AWS, too, lets an invocation end with the code that it began with
+                    self._retired.append(pool)
+                    pool.retire()
                 environment = self._environment | key_variables(self._key_of(function.role))
                 pool = self._pools[function.arn] = _Pool(function, environment, self._write_log)
             return pool
@@ -246,6 +248,8 @@ class _Pool:
         self._starting = 0
         self._failure: OSError | None = None
         self._closed = False
+        self._waiting = 0
+        self._retired = False
         self._changed = threading.Condition()
 
     def take(self) -> Worker:
@@ -254,7 +258,9 @@ class _Pool:
             if not self._idle and len(self._all) + self._starting < self.function.most_workers:
                 self._starting += 1
                 threading.Thread(target=self._start_one, name=f"start of {self.function.name}").start()
+            self._waiting += 1
             self._changed.wait_for(lambda: self._idle or self._closed or self._failure)
+            self._waiting -= 1
             if self._failure:
                 failure, self._failure = self._failure, None
                 raise failure
@@ -265,13 +271,22 @@ class _Pool:
     def give_back(self, worker: Worker) -> None:
         """Make a worker available again, or forget it when its process is gone."""
         with self._changed:
-            if self._closed and not worker.closed:
+            if (self._closed or (self._retired and not self._waiting)) and not worker.closed:
                 worker.close()
             if worker.closed:
                 self._all.discard(worker)
             else:
                 self._idle.append(worker)
             self._changed.notify_all()
+
+    def retire(self) -> None:
+        """End each worker as soon as nobody needs it any more."""
+        with self._changed:
+            self._retired = True
+            idle = list(self._idle)
+            self._idle.clear()
+            for worker in idle:
+                self.give_back(worker)
 
     def close(self) -> None:
         """Kill all workers and wait until those in use and those being started are gone."""

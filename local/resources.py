@@ -45,6 +45,34 @@ class Properties:
         return taken
 
 
+@dataclass(frozen=True)
+class Change:
+    """A resource that stands and is to have other properties.
+
+    Attributes:
+        logical_id: Its name in the template.
+        made: What it is.
+        before: The properties that it has.
+        properties: Those that it gets.
+    """
+
+    logical_id: str
+    made: Made
+    before: Mapping[str, Any]
+    properties: Properties
+
+    @property
+    def changed(self) -> set[str]:
+        """The names of those that differ."""
+        names = self.before.keys() | self.properties.left.keys()
+        return {name for name in names if self.before.get(name) != self.properties.left.get(name)}
+
+    def require_only(self, *names: str) -> None:
+        """Raise TemplateError when others change."""
+        if other := sorted(self.changed - set(names)):
+            raise TemplateError(f"the embedded AWS cannot change its {other[0]}")
+
+
 class Stack:
     """Makes the calls for one stack."""
 
@@ -209,6 +237,18 @@ def make_role(properties: Properties, logical_id: str, stack: Stack) -> Made:
     return Made(name, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
 
 
+def update_role(change: Change, stack: Stack) -> Made:
+    """Write a role's own policies anew; nothing else of it changes here."""
+    change.require_only("Policies")
+    policies = change.properties.take_all().get("Policies", [])
+    if {policy["PolicyName"] for policy in change.before["Policies"]} - {p["PolicyName"] for p in policies}:
+        raise TemplateError("the embedded AWS takes no policy from a role")
+    for policy in policies:
+        name, document = policy["PolicyName"], json.dumps(policy["PolicyDocument"])
+        stack.call("iam", "PutRolePolicy", RoleName=change.made.ref, PolicyName=name, PolicyDocument=document)
+    return change.made
+
+
 def make_log_group(properties: Properties, logical_id: str, stack: Stack) -> Made:
     """AWS::Logs::LogGroup."""
     name = properties.take("LogGroupName") or stack.physical_name(logical_id)
@@ -256,6 +296,18 @@ def make_function(properties: Properties, logical_id: str, stack: Stack) -> Made
     return Made(name, {"Arn": function["FunctionArn"]})
 
 
+def update_function(change: Change, stack: Stack) -> Made:
+    """Give a function its new code, and what can be configured anew here."""
+    changed = change.changed
+    change.require_only("Code", "Description", "Environment", "Handler", "MemorySize", "Timeout")
+    wanted = {name: value for name, value in change.properties.take_all().items() if name in changed}
+    if code := wanted.pop("Code", None):
+        stack.call("lambda", "UpdateFunctionCode", FunctionName=change.made.ref, **code)
+    if wanted:
+        stack.call("lambda", "UpdateFunctionConfiguration", FunctionName=change.made.ref, **wanted)
+    return change.made
+
+
 def make_permission(properties: Properties, logical_id: str, stack: Stack) -> Made:
     """AWS::Lambda::Permission."""
     statement_id = stack.physical_name(logical_id)
@@ -278,13 +330,7 @@ def make_event_invoke_config(properties: Properties, logical_id: str, stack: Sta
 def make_state_machine(properties: Properties, logical_id: str, stack: Stack) -> Made:
     """AWS::StepFunctions::StateMachine, its definition fetched and filled in."""
     name = properties.take("StateMachineName") or stack.physical_name(logical_id)
-    location, text = properties.take("DefinitionS3Location"), properties.take("DefinitionString")
-    if location:
-        text = stack.call("s3", "GetObject", **location)["Body"].read().decode()
-    for key, value in properties.take("DefinitionSubstitutions", {}).items():
-        text = text.replace(f"${{{key}}}", str(value))
-    if left := re.search(r"\$\{(\w+)\}", text):
-        raise TemplateError(f"the definition's {left[0]} has no substitution")
+    text = _definition(properties, stack)
     machine = stack.call(
         "stepfunctions",
         "CreateStateMachine",
@@ -295,6 +341,33 @@ def make_state_machine(properties: Properties, logical_id: str, stack: Stack) ->
     )
     arn = machine["stateMachineArn"]
     return Made(arn, {"Arn": arn, "Name": name})
+
+
+def update_state_machine(change: Change, stack: Stack) -> Made:
+    """AWS::StepFunctions::StateMachine. Executions that run keep the definition that they began with.
+
+    https://docs.aws.amazon.com/step-functions/latest/apireference/API_UpdateStateMachine.html
+    """
+    change.require_only(
+        "DefinitionS3Location", "DefinitionString", "DefinitionSubstitutions", "RoleArn",
+        "LoggingConfiguration", "TracingConfiguration",
+    )  # fmt: skip
+    text, given = _definition(change.properties, stack), change.properties.take_all()
+    wanted = {name: given.get(name) for name in ("RoleArn", "LoggingConfiguration", "TracingConfiguration")}
+    arn = change.made.ref
+    stack.call("stepfunctions", "UpdateStateMachine", stateMachineArn=arn, definition=text, **wanted)
+    return change.made
+
+
+def _definition(properties: Properties, stack: Stack) -> str:
+    location, text = properties.take("DefinitionS3Location"), properties.take("DefinitionString")
+    if location:
+        text = stack.call("s3", "GetObject", **location)["Body"].read().decode()
+    for key, value in properties.take("DefinitionSubstitutions", {}).items():
+        text = text.replace(f"${{{key}}}", str(value))
+    if left := re.search(r"\$\{(\w+)\}", text):
+        raise TemplateError(f"the definition's {left[0]} has no substitution")
+    return str(text)
 
 
 def make_builder_image(properties: Properties, logical_id: str, stack: Stack) -> Made:
@@ -381,10 +454,25 @@ def make_job_queue(properties: Properties, logical_id: str, stack: Stack) -> Mad
 
 
 def make_job_definition(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::Batch::JobDefinition."""
+    """AWS::Batch::JobDefinition. What its retention policy says is for updates."""
     name = properties.take("JobDefinitionName") or stack.physical_name(logical_id)
+    properties.take("ResourceRetentionPolicy")
     definition = stack.call("batch", "RegisterJobDefinition", jobDefinitionName=name, **properties.take_all())
     return Made(definition["jobDefinitionArn"])
+
+
+def update_job_definition(change: Change, stack: Stack) -> Made:
+    """Register another revision; the one before is deregistered, unless it is to be kept.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-batch-jobdefinition-resourceretentionpolicy.html
+    """
+    if "JobDefinitionName" in change.changed:
+        raise TemplateError("the embedded AWS replaces nothing, as another name would have it")
+    keep = change.properties.left.get("ResourceRetentionPolicy", {}).get("SkipDeregisterOnUpdate", False)
+    newest = make_job_definition(change.properties, change.logical_id, stack)
+    if not keep:
+        stack.call("batch", "DeregisterJobDefinition", jobDefinition=change.made.ref)
+    return newest
 
 
 def make_alarm(properties: Properties, logical_id: str, stack: Stack) -> Made:
@@ -456,6 +544,16 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::SQS::Queue": make_queue,
     "AWS::StepFunctions::StateMachine": make_state_machine,
 }
+
+Updater = Callable[[Change, Stack], Made]
+
+UPDATERS: Final[Mapping[str, Updater]] = {
+    "AWS::Batch::JobDefinition": update_job_definition,
+    "AWS::IAM::Role": update_role,
+    "AWS::Lambda::Function": update_function,
+    "AWS::StepFunctions::StateMachine": update_state_machine,
+}
+"""How a resource that stands gets other properties; of other types nothing can change here."""
 
 STAND_INS: Final[Mapping[str, Maker]] = {"BuilderImage": make_builder_image}
 """What is made in the place of a nested stack, by its logical id; of others, the template is deployed."""

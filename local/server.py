@@ -164,9 +164,13 @@ class EmbeddedAws:
             self._undo = undo.pop_all()
 
     def deploy(
-        self, template: Path = TEMPLATE, stack: str = STACK, parameters: Mapping[str, str] | None = None
+        self,
+        template: Path = TEMPLATE,
+        stack: str = STACK,
+        parameters: Mapping[str, str] | None = None,
+        earlier: Deployment | None = None,
     ) -> Deployment:
-        """Translate a SAM template and make its resources.
+        """Translate a SAM template and make its resources, or update those that stand.
 
         Args:
             template: The template; its code is packaged from beside it.
@@ -174,6 +178,7 @@ class EmbeddedAws:
             parameters: Values that differ from the template's defaults and from what fits this account (the
             bucket's
                 name, the default network).
+            earlier: The stack as it stands, if it is to be updated.
 
         Raises:
             TemplateError: It has something that the embedded AWS does not deploy.
@@ -183,7 +188,7 @@ class EmbeddedAws:
         fitting = {"BucketName": BUCKET, **self._default_network()}
         declared = document.get("Parameters", {})
         given = {name: value for name, value in fitting.items() if name in declared} | dict(parameters or {})
-        return deploy(document, stack, given, self.clients)
+        return deploy(document, stack, given, self.clients, earlier)
 
     def warm(self) -> None:
         """Start one worker for each function, so that the first upload does not wait for imports."""

@@ -83,6 +83,7 @@ class OwnStack:
                 raise
             return
         removal.remove(self.session, inventory)
+        removal.deregister(self.session, inventory)
         leftovers.delete_layers(self.session, inventory.layers)
         if inventory.bucket:
             leftovers.delete_bucket(self.session, inventory.bucket)

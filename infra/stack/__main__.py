@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import boto3
 
+    from stack.inventory import Inventory
+
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
@@ -140,6 +142,7 @@ def _delete(config: StackConfig, console: Console, _options: argparse.Namespace)
     console.print("Deleting, which takes some minutes …")
     removal.remove(session, inventory)
     console.print(f"The stack {inventory.name} is gone.")
+    _deregister(session, inventory, console)
     if inventory.bucket:
         _silence(session, inventory.bucket, console)
     if any(removal.what_stays(inventory)):
@@ -148,6 +151,17 @@ def _delete(config: StackConfig, console: Console, _options: argparse.Namespace)
         for line in removal.by_hand(inventory, config.profile):
             console.print(line)
     return 0
+
+
+def _deregister(session: boto3.Session, inventory: Inventory, console: Console) -> None:
+    try:
+        if count := removal.deregister(session, inventory):
+            console.print(f"Deregistered, too: {count} earlier revisions of its job definitions.")
+    except exceptions.ClientError as error:
+        console.print(
+            f"Earlier revisions of its job definitions stay ({error}): they cost nothing, and can be "
+            f"deregistered in the Batch console, where their names begin with {inventory.name}-."
+        )
 
 
 def _silence(session: boto3.Session, bucket: str, console: Console) -> None:

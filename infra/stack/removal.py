@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import WaiterError
 
+from stack.templates import Templates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 5
 _LOOKS: Final = 720
 _LAYERS_SHOWN: Final = 10
+# By their names in the template.
+_DEFINITIONS: Final = ("JobDefinition", "SourceJobDefinition")
 
 
 class RemovalError(Exception):
@@ -100,6 +104,27 @@ def remove(session: boto3.Session, inventory: Inventory) -> None:
             if event["ResourceStatus"] == "DELETE_FAILED" and event["PhysicalResourceId"] != stack
         ]
         raise RemovalError("\n".join(reasons) or str(error)) from error
+
+
+def deregister(session: boto3.Session, inventory: Inventory) -> int:
+    """Deregister what is left of the job definitions, and return how many revisions that were.
+
+    Updates keep the earlier ones (template's ResourceRetentionPolicy), and the deletion of a stack knows the
+    newest alone.
+
+    Raises:
+        botocore.exceptions.ClientError: They may not be looked at or deregistered.
+    """
+    count = 0
+    batch = session.client("batch")
+    names = Templates.read().names(inventory.name, inventory.region, inventory.account, {})
+    pages = batch.get_paginator("describe_job_definitions")
+    for name in {derived.name for derived in names if derived.resource in _DEFINITIONS}:
+        for page in pages.paginate(jobDefinitionName=name, status="ACTIVE"):
+            for revision in page["jobDefinitions"]:
+                batch.deregister_job_definition(jobDefinition=revision["jobDefinitionArn"])
+                count += 1
+    return count
 
 
 def silence(session: boto3.Session, bucket: str) -> bool:

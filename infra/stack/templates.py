@@ -71,11 +71,13 @@ class Nested:
         template: What it is.
         suffix: What its stack is called after the root's name, with placeholders for CloudFormation's part.
         stack_name: Its parameter that the root's name is handed on as, if there is one.
+        texts: Its parameters that are given a text as it is.
     """
 
     template: Mapping[str, Any]
     suffix: str
     stack_name: str | None
+    texts: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,13 @@ class Templates:
     def names(self, stack: str, region: str, account: str, given: Mapping[str, str]) -> Iterator[DerivedName]:
         """Return every name that is made of the stack's, nested stacks' included."""
         pseudo = {"AWS::AccountId": account, "AWS::Region": region, "AWS::Partition": "aws"}
-        parts = [(self.root, {STACK: stack})]
+        parts: list[tuple[Mapping[str, Any], dict[str, str], Mapping[str, str]]] = [
+            (self.root, {STACK: stack}, {})
+        ]
         for nested in self.nested:
             handed_on = {nested.stack_name: stack} if nested.stack_name else {}
-            parts.append((nested.template, {STACK: stack + nested.suffix, **handed_on}))
-        for template, names in parts:
+            parts.append((nested.template, {STACK: stack + nested.suffix, **handed_on}, nested.texts))
+        for template, names, texts in parts:
             for resource, definition in template["Resources"].items():
                 for key, value in definition.get("Properties", {}).items():
                     written = _chosen(value, given)
@@ -112,7 +116,7 @@ class Templates:
                         and isinstance(written, str)
                         and any(f"${{{name}}}" in written for name in names)
                     ):
-                        yield DerivedName(resource, _filled(written, names | pseudo), *limit)
+                        yield DerivedName(resource, _filled(written, {**texts, **names, **pseudo}), *limit)
 
     def machines(self) -> Iterator[str]:
         """Return CodeBuild's machine kinds as its quotas call them, such as ``ARM/Small``."""
@@ -132,9 +136,10 @@ def _nested_in(
         if resource["Type"] == _NESTED:
             properties = resource["Properties"]
             path = folder / properties["Location"]
-            handed_on = properties.get("Parameters", {}).items()
-            called = next((key for key, value in handed_on if value == {"Ref": stack_name}), None)
-            inner = Nested(yaml_parse(path.read_text()), f"{suffix}-{name}{_RANDOM}", called)
+            handed_on = properties.get("Parameters", {})
+            called = next((key for key, value in handed_on.items() if value == {"Ref": stack_name}), None)
+            texts = {key: value for key, value in handed_on.items() if isinstance(value, str)}
+            inner = Nested(yaml_parse(path.read_text()), f"{suffix}-{name}{_RANDOM}", called, texts)
             yield inner
             yield from _nested_in(inner.template, path.parent, called, inner.suffix)
 

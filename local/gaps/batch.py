@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final, cast
 
 from moto.batch import models
+from moto.batch.exceptions import ClientException
 from moto.batch.models import BatchBackend, ComputeEnvironment, Job, batch_backends
 from moto.batch.responses import BatchResponse
 from moto.batch.utils import JobStatus
@@ -31,6 +32,11 @@ TOO_FEW_VCPUS: Final = (
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - "
     "CE(s) associated with the job queue cannot meet the CPU requirement of the job."
 )
+# In all, the characters of the JSON included:
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+MOST_OVERRIDES: Final = 8192
+# What Batch itself says of a larger request: https://github.com/ASFHyP3/hyp3/issues/3041
+MOST_OF_A_JOB: Final = 30 * 1024
 OVERRIDE: Final[ContextVar[dict[str, Any] | None]] = ContextVar("retry strategy of SubmitJob", default=None)
 
 
@@ -67,6 +73,7 @@ class BatchService:
         replacements.put(models, "Job", LocalJob)
         replacements.put(BatchBackend, "describe_jobs", _describe_jobs)
         replacements.put(BatchResponse, "submitjob", _with_retry_strategy(BatchResponse.submitjob))
+        replacements.put(BatchBackend, "submit_job", _if_acceptable(BatchBackend.submit_job))
         replacements.put(BatchResponse, "createjobqueue", _with_time_limits(BatchResponse.createjobqueue))
 
     def stop(self, seconds: float) -> None:
@@ -96,9 +103,22 @@ def _describe_jobs(backend: BatchBackend, jobs: list[str] | None) -> list[dict[s
     return [job.describe() for id_, job in known.items() if not jobs or id_ in jobs or job.arn in jobs]
 
 
+def _if_acceptable(original: Any) -> Any:
+    # moto submits jobs by revisions that were deregistered.
+    def submit_job(backend: BatchBackend, name: str, definition: str, *rest: Any, **more: Any) -> Any:
+        found = backend.get_job_definition(definition)
+        if found and found.status == "INACTIVE":
+            raise ClientException(f"JobDefinition {found.arn} is not in ACTIVE status")
+        return original(backend, name, definition, *rest, **more)
+
+    return submit_job
+
+
 def _with_retry_strategy(original: Any) -> Any:
-    # moto leaves SubmitJob's own retry strategy unread.
+    # moto leaves SubmitJob's own retry strategy unread, and takes requests of any size.
     def submitjob(response: BatchResponse) -> str:
+        if (size := len(response.body)) > MOST_OF_A_JOB:
+            raise ClientException(f"Job size must be less than 30 KiB, got {size >> 10} KiB")
         token = OVERRIDE.set(response._get_param("retryStrategy"))
         try:
             return original(response)  # type: ignore[no-any-return]
@@ -185,6 +205,10 @@ class LocalJob(Job):
         most = float(environment.compute_resources["maxvCpus"])
         if vcpus > most:
             return self._stuck(TOO_FEW_VCPUS)
+        if len(json.dumps(self._overrides())) > MOST_OVERRIDES:
+            # What DescribeJobs says then: https://github.com/Netflix/metaflow/issues/977
+            why = f"Container Overrides length must be at most {MOST_OVERRIDES}"
+            return Outcome(None, status_reason=why, final=True)
         for attempt in range(1, self._attempts_allowed + 1):
             self.status = JobStatus.RUNNABLE
             with self.service.slots.take(environment.name, most, vcpus, self._stopping) as granted:
@@ -194,6 +218,15 @@ class LocalJob(Job):
             if outcome.succeeded or not tries_again(outcome, attempt, self._attempts_allowed, self._rules):
                 break
         return outcome
+
+    def _overrides(self) -> dict[str, Any]:
+        """What Batch gives ECS beside the task definition: what SubmitJob asked for, and Batch's own."""
+        given = self.container_overrides
+        own = {"AWS_BATCH_JOB_ID": self.job_id, "AWS_BATCH_JQ_NAME": self.job_queue.name}
+        own |= {"AWS_BATCH_CE_NAME": self.job_queue.environments[0].name, "AWS_BATCH_JOB_ATTEMPT": "1"}
+        variables = [{"name": name, "value": value} for name, value in own.items()]
+        task = {"name": "default", "command": given.get("command", [])}
+        return {"containerOverrides": [task | {"environment": [*given.get("environment", []), *variables]}]}
 
     def _stuck(self, reason: str) -> Outcome:
         """Wait to be ended: by the queue's time limit, which here is none, or by somebody."""

@@ -177,6 +177,20 @@ def test_the_kept_bucket_calls_nobody_who_is_gone(deployed: Owner) -> None:
         clients.get("iam").delete_role(RoleName="theirs")
 
 
+def test_revisions_that_updates_have_kept_go_as_well(deployed: Owner) -> None:
+    batch = deployed.aws.clients.get("batch")
+    container = {"image": "x", "command": ["x"], "memory": 512, "vcpus": 1}
+    for name in ("removable-arm64", "removable-arm64", "removable-x86_64-source", "removable-2-arm64"):
+        batch.register_job_definition(jobDefinitionName=name, type="container", containerProperties=container)
+    done = deployed.run("delete", answer="removable\n")
+    assert done.returncode == 0, done.stderr
+    assert "3 earlier revisions" in done.stdout
+    left = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    assert {one["jobDefinitionName"] for one in left if "removable" in one["jobDefinitionName"]} == {
+        "removable-2-arm64"
+    }
+
+
 def test_what_cannot_be_deleted_is_named_with_its_reason(
     deployed: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -453,7 +453,24 @@ def test_builds_from_source_differ_in_the_role_alone(resources: dict[str, Any], 
         copy.deepcopy(resources[f"{prefix}{name}JobDefinition"]["Properties"]) for name in ("", "Source")
     )
     assert source["ContainerProperties"].pop("JobRoleArn") != plain["ContainerProperties"].pop("JobRoleArn")
+    name = plain.pop("JobDefinitionName")["Fn::Sub"]
+    assert source.pop("JobDefinitionName") == {"Fn::Sub": f"{name}-source"}
     assert source == plain
+
+
+def test_jobs_may_be_submitted_by_every_revision_of_our_definitions_and_by_no_other(
+    resources: dict[str, Any],
+) -> None:
+    """With a number or an asterisk: IAM compares with the revision that is asked for."""
+    definitions = of_type(resources, "AWS::Batch::JobDefinition").values()
+    names = {words(one["JobDefinitionName"]) for one in definitions}
+    assert len(names) == len(definitions) == 4
+    assert all(one["ResourceRetentionPolicy"] == {"SkipDeregisterOnUpdate": True} for one in definitions)
+    given = {
+        resource for action, resource in grants(resources, "BuildLayersRole") if action == "batch:SubmitJob"
+    }
+    prefix = "arn:${AWS::Partition}:batch:${AWS::Region}:${AWS::AccountId}:job-definition/"
+    assert {one for one in given if "job-definition/" in one} == {f"{prefix}{name}:*" for name in names}
 
 
 def test_the_roles_of_builds_differ_in_the_layers_that_they_see(resources: dict[str, Any]) -> None:
