@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from layer_builder import __version__, environment
+from layer_builder import __version__, environment, options_file
 from layer_builder.ground import redaction, wording
 from layer_builder.ground.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
@@ -49,6 +49,7 @@ _VALUED = {
     "--allow-sdist",
     "--system-libraries",
     "--constraint",
+    "--options-file",
 } | {"--size-limit"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
@@ -82,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started, report, place = time.perf_counter(), Report(), _report_of(given)
     is_new = bool(_staging_of(given))
     try:
+        _stop_on_signals()
         options = parse(given)
         place, report.architecture, report.runtime = (
             options.report_place,
             options.architecture,
             options.runtime,
         )
-        _stop_on_signals()
         from layer_builder.build import build
 
         build(options, environment.read(), report)
@@ -104,16 +105,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read a normalized command line.
+    """Read a normalized command line, and the file of options that it may name.
 
     Raises:
         UsageError: it makes no sense.
+        OptionsFileError, StorageDeniedError, StorageUnavailableError: the file cannot be used.
     """
-    values = vars(_parser().parse_args(arguments))
+    values = vars(_parser().parse_args(_expanded(arguments)))
     values["allow_sdist"] = tuple(values["allow_sdist"])
     values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
     values["constraints"] = tuple(values["constraints"])
     return Options(**values, attempt=_attempt())
+
+
+def _expanded(arguments: Sequence[str]) -> list[str]:
+    """Put what a normalized command line's file of options holds in front of the rest, which counts more."""
+    name = "--options-file"
+    files = [one for one in arguments if one.startswith(f"{name}=")]
+    if not files:
+        return list(arguments)
+    if len(files) > 1:
+        raise UsageError(f"{name} is given {len(files)} times.", hint="Put all options into one file.")
+    location = _value_of(name, files)
+    found = normalized(options_file.read(location))
+    options_file.check(location, found)
+    return [*found, *(one for one in arguments if one not in files)]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -179,6 +195,13 @@ def _parser() -> argparse.ArgumentParser:
         help="put all that the build leaves there, below the attempt's number; nothing there is replaced",
     )
     add("--reuse", default="", metavar="S3_PREFIX", help="with --staging: where finished layers are found")
+    # For the help: by now it has been replaced by what is in it.
+    add(
+        "--options-file",
+        default=argparse.SUPPRESS,
+        metavar="WHERE",
+        help="more options, as a JSON list of texts: a path or s3://BUCKET/KEY",
+    )
     add("--version-id", default="", metavar="ID", help="with an s3:// path: the object's version")
     add(
         "--allow-sdist",

@@ -104,15 +104,16 @@ def _target(
         staging=staging,
         from_source=bool(settings.allow_sdist),
     )
-    # What others chose freely is tied to its option with `=`: by itself it might look like an option.
+    # What others chose freely is tied to its option with `=`: by itself it might look like an option. These
+    # stay in the command, all others go into a file (options_file.py).
     command = [
-        *("--path", f"s3://{build_input.bucket}/{build_input.key}"),
+        f"--path=s3://{build_input.bucket}/{build_input.key}",
         f"--version-id={build_input.version_id}",
-        *("--name", name),
-        *("--architecture", architecture),
-        *("--runtime", runtime),
-        *("--reuse", f"s3://{build_input.bucket}/{target.shelf}"),
-        *("--staging", f"s3://{build_input.bucket}/{staging}"),
+        f"--name={name}",
+        f"--architecture={architecture}",
+        f"--runtime={runtime}",
+        f"--reuse=s3://{build_input.bucket}/{target.shelf}",
+        f"--staging=s3://{build_input.bucket}/{staging}",
     ]
     if settings.description is not None:
         command.append(f"--description={settings.description}")

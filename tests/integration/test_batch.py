@@ -156,6 +156,31 @@ def test_a_job_has_its_own_variables_and_those_of_batch(jobs: Jobs) -> None:
     assert jobs.lines(job["container"]["logStreamName"]) == ["red large 1 ", job["jobId"]]  # no role, no key
 
 
+def test_what_ecs_cannot_take_fails_before_it_starts(jobs: Jobs) -> None:
+    """8,192 characters of overrides, the JSON and what Batch itself adds included."""
+    assert jobs.run(f"true {'x' * 7_000}")["status"] == "SUCCEEDED"
+    job = jobs.run(f"true {'x' * 8_192}")
+    assert (job["status"], job["attempts"]) == ("FAILED", [])
+    assert job["statusReason"] == "Container Overrides length must be at most 8192"
+    with pytest.raises(ClientError, match="Job size must be less than 30 KiB"):
+        jobs.submit(f"true {'x' * (30 << 10)}")
+
+
+def test_a_revision_that_is_deregistered_takes_no_job(jobs: Jobs) -> None:
+    container = {"image": "local/shell", "command": ["true"], "memory": 512, "vcpus": 1}
+    arns = [
+        jobs.batch.register_job_definition(
+            jobDefinitionName="twice", type="container", containerProperties=container
+        )["jobDefinitionArn"]
+        for _ in range(2)
+    ]
+    jobs.batch.deregister_job_definition(jobDefinition=arns[0])
+    queue = jobs.names["Queue"]
+    with pytest.raises(ClientError, match="twice:1 is not in ACTIVE status"):
+        jobs.batch.submit_job(jobName="job", jobQueue=queue, jobDefinition=arns[0])
+    assert jobs.batch.submit_job(jobName="job", jobQueue=queue, jobDefinition=arns[1])["jobId"]
+
+
 def test_describing_a_job_does_not_change_it(jobs: Jobs) -> None:
     job = jobs.run("true", overrides={"environment": [{"name": "SIZE", "value": "large"}]})
     assert jobs.look(job["jobId"]) == jobs.look(job["jobId"]) == job

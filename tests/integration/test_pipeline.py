@@ -100,6 +100,36 @@ def test_a_mistake_is_answered_and_publishes_nothing(
     assert layer_names(pipeline) == before
 
 
+def test_settings_may_be_longer_than_a_command(pipeline: Pipeline, folder: str) -> None:
+    """As many as are taken, as long as may be; the layer has the bytes that it has without them."""
+    long = settings(
+        constraints=json.dumps([f"{'c' * 100}{number:02}>=1.2.3,<4" for number in range(50)]),
+        **{"allow-sdist": json.dumps([f"{'p' * 126}{number:02}" for number in range(50)])},
+        description=json.dumps("d" * 256),
+        license=json.dumps("l" * 512),
+    )
+    manifests = [
+        pipeline.build(f"{folder}/{name}/requirements.txt", block + SMALL)
+        for name, block in (("long", long), ("short", ""))
+    ]
+    assert [manifest["error"] for manifest in manifests] == [None, None]
+    sums = {layer["code_sha256"] for manifest in manifests for layer in manifest["layers"]}
+    assert len(sums) == 1
+    [layer] = manifests[0]["layers"]
+    described = pipeline.aws.clients.lambda_.get_layer_version(
+        LayerName=layer["layer_name"], VersionNumber=layer["version"]
+    )
+    assert (described["Description"], described["LicenseInfo"]) == ("d" * 256, "l" * 512)
+
+
+@pytest.mark.long
+def test_names_of_system_libraries_may_be_long(pipeline: Pipeline, folder: str) -> None:
+    """They reach the builder, which says that it cannot have them: there are no such packages."""
+    names = json.dumps([f"{'s' * 120}{number:02}" for number in range(50)])
+    manifest = pipeline.build(f"{folder}/requirements.txt", settings(**{"system-libraries": names}) + SMALL)
+    assert manifest["error"]["code"] in ("SYSTEM_LIBRARIES_UNAVAILABLE", "LIBRARY_NOT_IN_REPOSITORY")
+
+
 def test_a_failed_build_names_a_log_that_is_there(pipeline: Pipeline, folder: str) -> None:
     manifest = pipeline.build(f"{folder}/requirements.txt", "idna == 999\n")
     log = manifest["error"]["log"]

@@ -22,7 +22,7 @@ SHA256 = base64.b64encode(hashlib.sha256(EVIL).digest()).decode()
 
 
 def option(name: str) -> str:
-    return sys.argv[sys.argv.index(name) + 1]
+    return next(one.removeprefix(f"{name}=") for one in sys.argv if one.startswith(f"{name}="))
 
 
 def answer(call: Callable[..., Any], **arguments: Any) -> str:

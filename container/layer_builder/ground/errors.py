@@ -37,6 +37,12 @@ class UsageError(BuildError):
     code = "USAGE_INVALID"
 
 
+class OptionsFileError(BuildError):
+    """The file of `--options-file` is not there, or holds no options."""
+
+    code = "OPTIONS_FILE_INVALID"
+
+
 class RequirementsNotFoundError(BuildError):
     """The requirements file is not where the command line says."""
 

@@ -16,6 +16,7 @@ from layerdrop.input_versions import InputVersions
 from layerdrop.manifest import building
 from layerdrop.manifest_store import ManifestStore
 from layerdrop.objects import RequirementsReader
+from layerdrop.options_file import OptionsFiles
 from layerdrop.plan import plan
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
 
@@ -28,6 +29,7 @@ VERSIONS = InputVersions(S3)
 MANIFESTS = ManifestStore(S3, VERSIONS)
 REQUIREMENTS = RequirementsReader(S3)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
+OPTIONS = OptionsFiles(S3, ENVIRONMENT.bucket)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -59,5 +61,5 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         "input": build_input.to_json(),
         "execution": execution.to_json(),
         "manifest_key": input_key.manifest_key(build_input.key),
-        "targets": [target.to_json() for target in targets],
+        "targets": [OPTIONS.put(target, execution.name).to_json() for target in targets],
     }

@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 
 import layer_builder
 from layer_builder import cli
-from layer_builder.ground.errors import UsageError
+from layer_builder.ground.errors import OptionsFileError, UsageError
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
@@ -111,6 +111,55 @@ def test_the_pipelines_command_is_understood() -> None:
     assert (options.architecture, options.runtime) == ("x86_64", "python3.11")
     assert (options.output, options.report) == ("s3://b/layers/", "s3://b/builds/e/t/report.json")
     assert (options.allow_sdist, options.bytecode, options.description) == (("a", "b"), True, "-d -r")
+
+
+def in_file(tmp_path: Path, content: bytes | str) -> Options:
+    file = tmp_path / "options.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return parse("-r", "app", "--options-file", str(file), "--constraint=b<3", "-n", "web")
+
+
+def test_options_may_come_in_a_file(tmp_path: Path) -> None:
+    """In every form that a command line has; of what may stand once, the command line's counts."""
+    file = [
+        "-n file",
+        "-l",
+        "MIT",
+        "--bytecode",
+        "--constraint",
+        "a<2",
+        "--allow-sdist=odd",
+        "--description=-d é",
+    ]
+    options = in_file(tmp_path, json.dumps(file, ensure_ascii=False))
+    assert (options.inline, options.name, options.license) == ("app", "web", "MIT")
+    assert (options.constraints, options.allow_sdist) == (("a<2", "b<3"), ("odd",))
+    assert (options.bytecode, options.description) == (True, "-d é")
+    assert in_file(tmp_path, "[]") == parse("-r", "app", "--constraint=b<3", "-n", "web")
+
+
+NO_OPTIONS: tuple[bytes | str, ...] = (
+    "", "{}", '"--bytecode"', "[1]", '["--bytecode", null]', '[["--bytecode"]]', "[", b"\xff", "[" * 100_000,
+    '["\\ud800"]', '["-d\\u0000"]', '["--bytecode"]' + " " * (1 << 20), "[" + "1" * 5_000 + "]",
+    '["--staging=s3://b/x/"]', '["--staging", "s3://b/x/"]', '["--report", "x"]', '["--version"]',
+    '["-h"]', '["--options-file=x"]',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", NO_OPTIONS, ids=range(len(NO_OPTIONS)))
+def test_what_is_no_file_of_options_is_refused(tmp_path: Path, content: bytes | str) -> None:
+    with pytest.raises(OptionsFileError) as caught:
+        in_file(tmp_path, content)
+    assert caught.value.hint
+    assert caught.value.exit_status == 2
+
+
+def test_options_in_a_file_are_judged_as_on_the_command_line(tmp_path: Path) -> None:
+    for content in ('["--evil"]', '["-n"]', '["--size-limit=x"]'):
+        with pytest.raises(UsageError):
+            in_file(tmp_path, content)
+    with pytest.raises(UsageError, match="2 times"):
+        parse("-r", "app", "--options-file=a", "--options-file=b")
 
 
 @pytest.mark.parametrize(
@@ -265,6 +314,7 @@ def test_many_builds_at_once_on_one_cold_cache(tmp_path: Path, index: Index) -> 
         (["-r", "app", "--runtime", "python2.7"], 2, "USAGE_INVALID"),
         (["-r", "app", "--output", "/proc/nope/x.zip"], 2, "OUTPUT_UNWRITABLE"),
         (["--evil"], 2, "USAGE_INVALID"),
+        (["-r", "app", "--options-file", "nope.json"], 2, "OPTIONS_FILE_INVALID"),
     ],
 )
 def test_every_failure_leaves_a_report_and_nothing_else(
@@ -359,8 +409,10 @@ def test_the_pipelines_build_goes_from_s3_to_s3(run: Callable[..., Run], aws: di
     key = "requirements/arm64/requirements.txt"
     version = s3.put_object(Bucket="bucket", Key=key, Body=b"app==1.0\n")["VersionId"]
     s3.put_object(Bucket="bucket", Key=key, Body=b"nope\n")
+    s3.put_object(Bucket="bucket", Key="plans/e/t/x.json", Body=b'["--license=MIT"]')
     done = run(
-        "--path", f"s3://bucket/{key}", "--version-id", version, "--name", "web", "--license", "MIT",
+        "--path", f"s3://bucket/{key}", "--version-id", version, "--name", "web",
+        "--options-file", "s3://bucket/plans/e/t/x.json",
         "--output", "s3://bucket/layers/", "--report", "s3://bucket/builds/e/t/report.json", **aws,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -406,6 +458,8 @@ def test_with_a_bucket_the_layer_is_published(
         (["-p", "s3://bucket/nope.txt"], 2, "REQUIREMENTS_NOT_FOUND"),
         (["-r", "app", "--output", "s3://nope/"], 2, "STORAGE_DENIED"),
         (["-r", "app", "-s", "nope"], 2, "STORAGE_DENIED"),
+        (["-r", "app", "--options-file", "s3://bucket/nope.json"], 2, "OPTIONS_FILE_INVALID"),
+        (["-r", "app", "--options-file", "s3://nope/x.json"], 2, "OPTIONS_FILE_INVALID"),
     ],
 )
 def test_failures_of_s3_leave_a_report_in_s3(

@@ -135,6 +135,49 @@ def test_building_comes_first(account: Any, handler: Call) -> None:
     assert [target["id"] for target in planned["targets"]] == ["py313-arm64"]
 
 
+def planned(account: Any, handler: Call, text: bytes) -> list[str]:
+    """Plan a build; return its only job's command."""
+    build_input = account.upload(KEY, text)
+    document = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    (target,) = document["targets"]
+    return list(target["job"]["command"])
+
+
+def test_settings_reach_the_job_in_a_file(account: Any, handler: Call) -> None:
+    block = '# /// layer\n# constraints = ["idna<4"]\n# bytecode = true\n# license = "-p é"\n# ///\nidna\n'
+    command = planned(account, handler, block.encode())
+    (place,) = (
+        word.removeprefix("--options-file=") for word in command if word.startswith("--options-file=")
+    )
+    assert account.json(place.removeprefix(f"s3://{account.bucket}/")) == [
+        "--license=-p é",
+        "--bytecode",
+        "--constraint=idna<4",
+    ]
+    assert not {"--bytecode", "--constraint=idna<4"} & set(command)
+    assert f"--path=s3://{account.bucket}/{KEY}" in command
+
+
+def test_without_settings_there_is_no_file(account: Any, handler: Call) -> None:
+    assert not any("--options-file" in word for word in planned(account, handler, b"idna\n"))
+    assert "Contents" not in account.s3.list_objects_v2(Bucket=account.bucket, Prefix="plans/")
+
+
+@pytest.mark.attack("whoever holds another job's role guesses where a build is told its options")
+def test_where_a_job_reads_its_options_is_told_to_it_alone(account: Any, handler: Call) -> None:
+    """144 bits, new at each planning: what others want built is none of its business."""
+    secrets = set()
+    for _ in range(20):
+        command = planned(account, handler, b"# /// layer\n# bytecode = true\n# ///\nidna\n")
+        (place,) = (word for word in command if word.startswith("--options-file="))
+        folders, _, secret = place.removesuffix(".json").rpartition("/")
+        assert folders.endswith("/plans/web-1/py313-arm64")
+        assert len(secret) >= 24
+        assert sum(secret in word for word in command) == 1
+        secrets.add(secret)
+    assert len(secrets) == 20
+
+
 def test_a_good_build_ends_in_a_published_layer(account: Any, handler: Call, build: Call) -> None:
     text = b'# /// layer\n# share-with = ["111122223333"]\n# license = "MIT"\n# ///\nrequests\n'
     build_input = account.upload(KEY, text)

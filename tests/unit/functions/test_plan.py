@@ -1,5 +1,7 @@
 import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from layer_builder import cli
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_key import InputKey
+from layerdrop.options_file import split
 from layerdrop.plan import Workshop, plan
 from layerdrop.settings import Settings
 from layerdrop.target import Target
@@ -70,6 +73,12 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
     # As the builder's main() does it, odd forms of the original tool included.
     options = cli.parse(cli.normalized(target.job.command))
+    # And as the job gets it: what the settings ask in a file.
+    ours, asked = split(target.job.command)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "options.json")
+        file.write_text(json.dumps(asked, ensure_ascii=False))
+        assert cli.parse(cli.normalized([*ours, f"--options-file={file}"])) == options
     assert options.path == f"s3://bucket/{build_input.key}"
     assert options.version_id == version
     assert options.name == target.layer_name
@@ -84,6 +93,34 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert target.shelf == (f"layers/{target.layer_name}/" if sdists else "layers/")
     assert not options.output
     assert not options.publish_bucket, "publishing belongs to one function's role"
+
+
+def test_what_a_command_tells_is_short_whatever_the_settings_ask() -> None:
+    """8,192 characters of overrides with the JSON around them, of which Batch's own variables take some."""
+    many = tuple(f"{'p' * 117}{number:03}" for number in range(50))
+    settings = Settings(
+        name="n" * 127,
+        description="\0" * 256,
+        license="\0" * 512,
+        allow_sdist=many,
+        bytecode=True,
+        system_libraries=many,
+        constraints=many,
+    )
+    # S3's longest key, of what JSON writes at greatest length; so may be bucket and execution.
+    key = ("requirements/x86_64/" + "\x01" * 1024)[: 1024 - len("/requirements.txt")] + "/requirements.txt"
+    build_input = BuildInput("b" * 63, key, "v" * 32, "e", "0A", 1)
+    execution = Execution("arn", "e" * 80, "now")
+    (target,) = plan(
+        build_input, execution, InputKey("x86_64", None, (), ""), settings, "python3.13", WORKSHOPS
+    )
+    ours, asked = split(target.job.command)
+    ours.append(f"--options-file=s3://{'b' * 63}/plans/{'e' * 80}/{target.id}/{'s' * 24}.json")
+    task = {"containerOverrides": [{"name": "default", "command": ours, "environment": []}]}
+    batch = sum(len(name) + 40 for name in ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")) + 2 * 170
+    assert len(json.dumps(task)) + batch < 8192
+    assert len(json.dumps(asked)) > 3 * 8192
+    assert not {word.partition("=")[0] for word in asked} & {word.partition("=")[0] for word in ours}
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])

@@ -205,6 +205,7 @@ def test_a_build_can_read_its_input_leave_its_results_and_nothing_else(
     granted = {grant for grant in grants(resources, role) if not grant[0].startswith(index)}
     assert granted == {
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
+        ("s3:GetObject", "${Bucket.Arn}/plans/*"),
         ("s3:GetObject", "${Bucket.Arn}/" + found),
         ("s3:PutObject", "${Bucket.Arn}/builds/*"),
     }
@@ -303,7 +304,7 @@ def test_the_bucket_keeps_versions_to_itself(resources: dict[str, Any]) -> None:
 
 def test_layers_and_manifests_never_expire(resources: dict[str, Any]) -> None:
     rules = resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    assert {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule} == {"builds/"}
+    assert {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule} == {"builds/", "plans/"}
     assert any("NoncurrentVersionExpiration" in rule for rule in rules)
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
