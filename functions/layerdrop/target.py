@@ -1,4 +1,15 @@
-"""A target: one runtime on one architecture, and the job that builds its layer."""
+"""A target: one runtime on one architecture, and the job that builds its layer.
+
+What is here travels through the state machine, and so do the classes of `build_input.py` and
+`manifest.PublishedVersion`. An execution goes on with the definition that it began with, while the functions may
+be updated meanwhile, forwards or, when a deployment fails, backwards. So, of all of them:
+
+- a field keeps its name and its meaning, and is written for as long as some definition may read it;
+- a field that is new is read with a default, one that is safe for builds that do not have it;
+- a field that is not known is passed over, and one that no function needs is not asked for.
+
+`tests/unit/functions/states/` has states as versions wrote them.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +109,9 @@ class Target:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Read back what `to_json` wrote, and what the state machine added: how the job ended.
+        """Read back what `to_json` wrote, in this version or another, and what the state machine added.
 
-        A KeyError means that the state machine was edited.
+        That is how the job ended; how it was to be submitted matters no more. A KeyError means that the state machine was edited.
         """
         job = document["job"]
         return cls(
@@ -112,10 +123,10 @@ class Target:
             license=document["license"],
             share_with=tuple(document["share_with"]),
             job=Job(
-                job["name"],
-                job["queue"],
-                job["definition"],
-                tuple(job["command"]),
+                job.get("name", ""),
+                job.get("queue", ""),
+                job.get("definition", ""),
+                tuple(job.get("command", ())),
                 attempts_of(job["ended"]) if "ended" in job else None,
             ),
             staging=document["staging"],

@@ -125,8 +125,9 @@ def test_settings_may_be_longer_than_a_command(pipeline: Pipeline, folder: str) 
 @pytest.mark.long
 def test_names_of_system_libraries_may_be_long(pipeline: Pipeline, folder: str) -> None:
     """They reach the builder, which says that it cannot have them: there are no such packages."""
-    names = json.dumps([f"{'s' * 120}{number:02}" for number in range(50)])
-    manifest = pipeline.build(f"{folder}/requirements.txt", settings(**{"system-libraries": names}) + SMALL)
+    names = json.dumps([f"{'s' * 126}{number:02}" for number in range(50)])
+    block = settings(**{"system-libraries": names}, license=json.dumps("l" * 512))
+    manifest = pipeline.build(f"{folder}/requirements.txt", block + SMALL)
     assert manifest["error"]["code"] in ("SYSTEM_LIBRARIES_UNAVAILABLE", "LIBRARY_NOT_IN_REPOSITORY")
 
 
