@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore import exceptions
 from rich.console import Console
 
-from stack import preflight, release, removal
+from stack import preflight, release, removal, takeover
 from stack.config import ConfigError, StackConfig
-from stack.inventory import NeverDeployedError, NoStackError, find, place, take
+from stack.inventory import NeverDeployedError, NoStackError, find, made_bucket, place, take
 from stack.release import ReleaseError
 from stack.removal import RemovalError
+from stack.takeover import TakeoverError
 from stack.templates import Templates
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from stack.inventory import Inventory
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html
+_VERSIONING_SETTLES = timedelta(minutes=15)
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
@@ -70,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         NoStackError,
         ReleaseError,
         RemovalError,
+        TakeoverError,
         exceptions.BotoCoreError,
         exceptions.ClientError,
     ) as error:
@@ -92,20 +97,35 @@ def _preflight(config: StackConfig, _console: Console, options: argparse.Namespa
     to = preflight.identify(session, config.name, config.parameters or {})
     console.print(f"Deploying {to.name} to {to.region}, account {to.account}, as {to.caller}")
     stops = False
-    for finding in preflight.check(session, to, Templates.read()):
-        console.print(f"  - {finding.what}")
-        if finding.todo:
-            console.print(f"    hint: {finding.todo}")
-        stops |= finding.stops
+    templates = Templates.read()
+    for finding in preflight.check(session, to, templates):
+        stops |= _say(console, finding)
+    kept = takeover.look(session, to, templates)
+    if isinstance(kept, preflight.Finding):
+        stops |= _say(console, kept)
     if stops:
         console.print("Nothing was deployed.")
         return 1
+    if isinstance(kept, takeover.Kept):
+        console.print(
+            f"Taking over the bucket {kept.bucket}, which an earlier stack has left, with all that is in it; "
+            f"names of layers that have their owners: {kept.layers} …"
+        )
+        takeover.take_over(session, to.name, kept.bucket)
     if options.ci:
         # Both are for the command line: of its questions' answers sam keeps only those that say yes.
         sys.stdout.write("--no-confirm-changeset --no-fail-on-empty-changeset\n")
     elif first:
         sys.stdout.write(f"--guided --stack-name {to.name} --region {to.region}\n")
     return 0
+
+
+def _say(console: Console, finding: preflight.Finding) -> bool:
+    """Print a finding, and return whether it stops the deployment."""
+    console.print(f"  - {finding.what}")
+    if finding.todo:
+        console.print(f"    hint: {finding.todo}")
+    return finding.stops
 
 
 def _asked(console: Console, question: str, default: str | None) -> str:
@@ -125,6 +145,13 @@ def _protect(config: StackConfig, console: Console, _options: argparse.Namespace
         StackName=config.name, EnableTerminationProtection=True
     )
     console.print(f"The stack {config.name} is protected from deletion; make delete lifts that.")
+    if since := made_bucket(session, config.name):
+        settled = since + _VERSIONING_SETTLES
+        if settled > datetime.now(UTC):
+            console.print(
+                f"Its bucket is new: until {settled.astimezone():%H:%M} S3 may not know everywhere that it "
+                "keeps versions. A file that is uploaded before may not be found; then upload it again."
+            )
     return 0
 
 
@@ -147,6 +174,10 @@ def _delete(config: StackConfig, console: Console, _options: argparse.Namespace)
         _silence(session, inventory.bucket, console)
     if any(removal.what_stays(inventory)):
         _list(console, "Kept:", removal.what_stays(inventory))
+        if inventory.bucket:
+            console.print(
+                "\nAnother make deploy of that name takes the bucket over, with the layers' owners."
+            )
         console.print("\nTo remove that, too, once no function uses the layers any more:\n")
         for line in removal.by_hand(inventory, config.profile):
             console.print(line)

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     import boto3
 
@@ -135,6 +136,17 @@ def place(session: boto3.Session, name: str) -> Place:
     if BUCKET not in made:
         raise NoStackError(f"The stack {name} has no bucket: run make deploy first.")
     return Place(made[BUCKET], made.get(STATE_MACHINE))
+
+
+def made_bucket(session: boto3.Session, name: str) -> datetime | None:
+    """Return when the stack made its bucket; None if it has changed it since, or has taken it over."""
+    pages = session.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=name)
+    for page in pages:
+        for resource in page["StackResourceSummaries"]:
+            if (resource["LogicalResourceId"], resource["ResourceStatus"]) == (BUCKET, "CREATE_COMPLETE"):
+                made: datetime = resource["LastUpdatedTimestamp"]
+                return made
+    return None
 
 
 def _made(client: Any, stack: dict[str, Any]) -> dict[str, str]:

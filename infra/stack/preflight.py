@@ -83,7 +83,7 @@ def check(session: boto3.Session, to: Destination, templates: Templates) -> Iter
     yield from findings
     yield from too_long_names(to, templates)
     yield from linked_roles(session)
-    is_first = status is None
+    is_first = status in (None, "IMPORT_COMPLETE")  # nothing, or no more than a bucket that was taken over
     yield from machines(_quotas(session, "codebuild"), templates, is_first=is_first)
     yield from capacity(_quotas(session, "fargate"), to, templates)
 
@@ -105,7 +105,7 @@ def earlier_attempt(session: boto3.Session, to: Destination) -> tuple[str | None
         what = f"CloudFormation is at work on the stack {to.name} ({status})."
         return status, [Finding(what, "Wait until it is done, then make deploy again.", stops=True)]
     if status in _DEAD:
-        why = "".join(f"\n      {reason}" for reason in _reasons(client, stack["StackId"]))
+        why = "".join(f"\n      {reason}" for reason in failures(client, stack["StackId"]))
         what = (
             f"An earlier attempt failed and left the stack {to.name} in {status}, which nothing can update."
         )
@@ -121,8 +121,8 @@ def earlier_attempt(session: boto3.Session, to: Destination) -> tuple[str | None
     return status, []
 
 
-def _reasons(client: Any, stack: str) -> list[str]:
-    """What the resources say that failed first."""
+def failures(client: Any, stack: str) -> list[str]:
+    """Return what the resources say that failed first."""
     pages = client.get_paginator("describe_stack_events").paginate(StackName=stack)
     failed = [
         f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"

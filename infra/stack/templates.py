@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from stack.inventory import BUCKET
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -117,6 +119,12 @@ class Templates:
                         and any(f"${{{name}}}" in written for name in names)
                     ):
                         yield DerivedName(resource, _filled(written, {**texts, **names, **pseudo}), *limit)
+
+    def bucket(self, stack: str, region: str, account: str, given: Mapping[str, str]) -> str:
+        """Return what the stack's bucket is called."""
+        written = _chosen(self.root["Resources"][BUCKET]["Properties"]["BucketName"], given)
+        pseudo = {"AWS::AccountId": account, "AWS::Region": region, "AWS::Partition": "aws"}
+        return _filled(written, {STACK: stack} | pseudo)
 
     def machines(self) -> Iterator[str]:
         """Return CodeBuild's machine kinds as its quotas call them, such as ``ARM/Small``."""
