@@ -200,9 +200,9 @@ def test_a_build_can_read_its_input_leave_its_results_and_nothing_else(
     resources: dict[str, Any], role: str, found: str
 ) -> None:
     """It may run code that a requirements file brings along."""
-    # Conditional, and of one secret and one repository: what a private index takes.
-    index = ("secretsmanager:", "codeartifact:", "sts:")
-    granted = {grant for grant in grants(resources, role) if not grant[0].startswith(index)}
+    # Conditional, and of one secret, one repository and one key: what a private index and one's own key take.
+    given = ("secretsmanager:", "codeartifact:", "sts:", "kms:")
+    granted = {grant for grant in grants(resources, role) if not grant[0].startswith(given)}
     assert granted == {
         ("s3:GetObjectVersion", "${Bucket.Arn}/requirements/*"),
         ("s3:GetObject", "${Bucket.Arn}/plans/*"),
