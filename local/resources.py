@@ -143,9 +143,11 @@ def make_bucket(properties: Properties, logical_id: str, stack: Stack) -> Made:
     if encryption := properties.take("BucketEncryption"):
         rules = {
             "Rules": [
-                {_renamed(key, ServerSideEncryptionByDefault="ApplyServerSideEncryptionByDefault"): value}
+                {
+                    _renamed(key, ServerSideEncryptionByDefault="ApplyServerSideEncryptionByDefault"): value
+                    for key, value in rule.items()
+                }
                 for rule in encryption["ServerSideEncryptionConfiguration"]
-                for key, value in rule.items()
             ]
         }
         stack.call("s3", "PutBucketEncryption", Bucket=name, ServerSideEncryptionConfiguration=rules)

@@ -297,7 +297,7 @@ def test_it_is_deployed_without_a_question_and_updated(session: boto3.Session, s
     assert "Arm64Capacity=FARGATE_SPOT" in second
     template = (ROOT / "template.yaml").read_text()
     for each in second[second.index("--parameter-overrides") + 1 :]:
-        assert re.search(rf"^  {each.partition('=')[0]}:$", template, re.MULTILINE)
+        assert re.search(rf"^  {each.partition('=')[0]}:", template, re.MULTILINE)
 
 
 def test_it_is_deleted_with_all_that_a_stack_keeps(session: boto3.Session) -> None:
