@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from moto.iam.models import Role, iam_backends
+from moto.logs.models import logs_backends
 from moto.s3.models import s3_backends
 
 from local.calls import Call, UnknownCallError, call_of, request_of
@@ -20,7 +21,7 @@ from local.errors import CallError, answer
 from local.gate import ROLE
 from local.permissions import Permission, UnknownPermissionError, permissions_of, told_of_missing
 from local.policies import PolicyError, Statement, denials_of, is_allowed, statements_of
-from local.settings import ACCOUNT_ID
+from local.settings import ACCOUNT_ID, REGION
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -103,6 +104,24 @@ class Authorization:
         # The loopback stands in for TLS.
         asked = replace(wanted, context=(*wanted.context, ("aws:securetransport", "true")))
         return any(statement.applies_to(asked) for statement in self._denials[text])
+
+    def may_log(self, role: str, group: str) -> bool:
+        """Tell whether a function with this role, by its ARN, gets its log written.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-permissions.html
+        """
+        place = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{group}"
+        wanted = [
+            Permission("logs:CreateLogStream", f"{place}:*"),
+            Permission("logs:PutLogEvents", f"{place}:log-stream:*"),
+        ]
+        if group not in logs_backends[ACCOUNT_ID][REGION].groups:
+            wanted.append(Permission("logs:CreateLogGroup", f"{place}:*"))
+        try:
+            statements = self.statements(_role(role.rpartition("/")[2]))
+        except (UnknownRoleError, PolicyError):
+            return False
+        return all(is_allowed(one, statements) for one in wanted)
 
     def statements(self, role: Role) -> list[Statement]:
         """Return all statements of a role's policies."""

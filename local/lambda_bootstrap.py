@@ -6,6 +6,10 @@ find the standard library, the dependencies and its own folder (the working dire
 
 Messages are JSON lines on the socket named by the first argument. From us: ``{"ready": true}`` once, then one
 ``{"payload", "error"}`` an event; to us: ``{"event", "request_id", "deadline"}``.
+
+With a third argument, the place of the layers, it runs in the function's own Python, confined: it looks for
+modules as Lambda does, leaves the lines around an event's log to whoever is outside, and answers with the
+payload as text and the event's id.
 """
 
 import importlib
@@ -67,12 +71,13 @@ def find_handler(name: str) -> Handler:
 
 
 def error_document(error: BaseException, request_id: str, error_type: str | None = None) -> dict[str, Any]:
-    """Return an exception the way Lambda's Python runtime reports it."""
+    """Return an exception the way Lambda's Python runtime reports it, which leaves its own frame out."""
+    trace = error.__traceback__ and error.__traceback__.tb_next
     return {
         "errorMessage": str(error),
         "errorType": error_type or type(error).__name__,
         "requestId": request_id,
-        "stackTrace": traceback.format_tb(error.__traceback__),
+        "stackTrace": traceback.format_tb(trace),
     }
 
 
@@ -104,8 +109,13 @@ class InitializationError(Exception):
         self.error_type = error_type
 
 
-def answer(handler: Handler, event: object, context: LambdaContext) -> dict[str, Any]:
-    """Run one event; whatever it raises becomes an answer, too."""
+def answer(
+    handler: Handler,
+    event: object,
+    context: LambdaContext,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Run one event; whatever it raises becomes an answer, too, which ``tell`` may log in Lambda's words."""
     try:
         result = handler(event, context)
     except InitializationError as error:
@@ -114,16 +124,20 @@ def answer(handler: Handler, event: object, context: LambdaContext) -> dict[str,
             "error": "Unhandled",
         }
     except Exception as error:  # noqa: BLE001 (the runtime's job: any exception is the caller's to see)
-        traceback.print_exc()
-        return {"payload": error_document(error, context.aws_request_id), "error": "Unhandled"}
+        document = error_document(error, context.aws_request_id)
+        if tell:
+            tell(document)
+        else:
+            traceback.print_exc()
+        return {"payload": document, "error": "Unhandled"}
     try:
         json.dumps(result)
     except (TypeError, ValueError) as error:
         message = TypeError(f"Unable to marshal response: {error}")
-        return {
-            "payload": error_document(message, context.aws_request_id, "Runtime.MarshalError"),
-            "error": "Unhandled",
-        }
+        document = error_document(message, context.aws_request_id, "Runtime.MarshalError")
+        if tell:
+            tell(document)
+        return {"payload": document, "error": "Unhandled"}
     return {"payload": result, "error": None}
 
 
@@ -160,5 +174,103 @@ def main(descriptor: int, arn: str) -> None:
             send(response)
 
 
+def set_search_path(layers: str) -> None:
+    """Have modules found as in Lambda; a PYTHONPATH of the function stands in for the layers' folders.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath
+    """
+    import site
+
+    own = sys.path.pop(0)  # of this file, where the runtime's own packages are, too
+    standard = sys.path[:]
+    task = os.environ["LAMBDA_TASK_ROOT"]
+    minor = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.path[:] = []
+    folders = [f"{layers}/python/lib/{minor}/site-packages", f"{layers}/python"]
+    for folder in [task, *([] if "PYTHONPATH" in os.environ else folders)]:
+        site.addsitedir(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+    sys.path += [*standard, own]
+    # What `import site` gives every program; the machine's own packages, which it would give too, stay away.
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+
+
+def failure_at_import(error: BaseException, name: str) -> dict[str, Any]:
+    """Return why there is no handler, as Lambda's runtime tells it."""
+    module = name.rpartition(".")[0]
+    trace = traceback.format_tb(error.__traceback__)
+    if isinstance(error, ImportError):
+        kind, message, trace = "Runtime.ImportModuleError", f"Unable to import module '{module}': {error}", []
+    elif isinstance(error, SyntaxError):
+        kind, message = "Runtime.UserCodeSyntaxError", f"Syntax error in module '{module}': {error}"
+        trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+    elif isinstance(error, HandlerMissingError):
+        kind, message, trace = "Runtime.HandlerNotFound", str(error), []
+    elif not module:
+        kind, message, trace = "Runtime.MalformedHandlerName", f"Bad handler '{name}': {error}", []
+    else:
+        kind, message = type(error).__name__, str(error)
+    return {"errorMessage": message, "errorType": kind, "requestId": "", "stackTrace": trace}
+
+
+def print_error(document: dict[str, Any]) -> None:
+    """Log an error's description as Lambda's runtime does: one event, its lines apart by carriage returns."""
+    lines = [
+        f"[ERROR] {document['errorType']}: {document['errorMessage']}",
+        "Traceback (most recent call last):",
+    ]
+    for entry in document["stackTrace"]:
+        lines += entry.splitlines()
+    print("\r".join(lines), flush=True)
+
+
+def main_confined(descriptor: int, arn: str, layers: str) -> None:
+    """Import the function's module and answer events until the other side closes.
+
+    Args:
+        descriptor: Of the socket.
+        arn: The function's.
+        layers: Where they are.
+    """
+    os.set_inheritable(descriptor, False)
+    connection = socket.socket(fileno=descriptor)
+    lines = connection.makefile("rw", encoding="utf-8", errors="surrogatepass")
+
+    def send(message: dict[str, Any]) -> None:
+        lines.write(json.dumps(message) + "\n")
+        lines.flush()
+
+    send({"started": True})
+    set_search_path(layers)
+    name = os.environ["_HANDLER"]
+    handler, failed = None, None
+    try:
+        handler = find_handler(name)
+    except Exception as error:  # noqa: BLE001 (reported with each event, as Lambda does)
+        failed = failure_at_import(error, name)
+        print_error(failed)
+    send({"ready": True})
+    for line in lines:
+        request = json.loads(line)
+        request_id, context = (
+            request["request_id"],
+            LambdaContext(request["request_id"], arn, request["deadline"]),
+        )
+        if handler is None:
+            response: dict[str, Any] = {"payload": failed, "error": "Unhandled"}
+        else:
+            response = answer(handler, request["event"], context, print_error)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        payload = json.dumps(response["payload"])
+        send({"request_id": request_id, "payload": payload, "error": response["error"]})
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    if len(sys.argv) > 3:
+        main_confined(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    else:
+        main(int(sys.argv[1]), sys.argv[2])

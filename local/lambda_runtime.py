@@ -19,20 +19,48 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from layer_builder.ground.interpreter import Interpreter
 from local.environment import key_variables
 from local.keys import KeyOf
+from local.lambda_log import exit_reason
 
 BOOTSTRAP: Final = Path(__file__).with_name("lambda_bootstrap.py")
 INIT_SECONDS: Final = 10.0
 """Lambda gives a module this long to import; the function's own timeout counts from the event on."""
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 LOG_SETTLE_SECONDS: Final = 1.0
+LOG_LINES: Final = 500
+"""Of an event that are kept for its caller, who gets the last of them."""
 
 WriteLog = Callable[[str, str, str], None]
 """Takes a log group, a log stream and a line."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What a function has that is not the stack's own: nobody here has read its code, so it is confined.
+
+    Attributes:
+        python: Runs it.
+        layers: Its layers, one upon the other.
+        runtime: What Lambda has in /var/runtime.
+        read: Where what is in there leads to.
+        disk: Its /tmp, in MiB.
+        folder: Where its workers may have folders.
+        logs: Whether its role may write logs.
+    """
+
+    python: Interpreter
+    layers: Path
+    runtime: Path
+    read: tuple[str, ...]
+    disk: int
+    folder: Path
+    logs: bool
 
 
 @dataclass(frozen=True)
@@ -40,7 +68,7 @@ class Function:
     """What a worker needs to know of a function; a change in any of it means new workers.
 
     ``role`` is the ARN of its role, ``memory`` is in MiB, ``timeout`` in seconds, ``code`` the unpacked
-    deployment package.
+    deployment package; ``sandbox`` is None for the stack's own functions.
     """
 
     arn: str
@@ -55,18 +83,42 @@ class Function:
     timeout: float
     log_group: str
     most_workers: int
+    sandbox: Sandbox | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an invocation returned: the JSON text, and ``Unhandled`` when it is an error's description."""
+    """What an invocation returned: the JSON text, ``Unhandled`` if that describes an error, and the log."""
 
     payload: str
     error: str | None
+    log: str = ""
 
 
 class ProcessLostError(Exception):
     """The worker's process is gone."""
+
+
+class AnyWorker(Protocol):
+    """What answers a function's events, one at a time.
+
+    Attributes:
+        closed: Nothing of it is left.
+    """
+
+    closed: bool
+
+    def wait_until_ready(self) -> None:
+        """Wait until the function's module is imported, or could not be."""
+
+    def invoke(self, event: object, request_id: str) -> Answer:
+        """Answer an event."""
+
+    def kill(self) -> None:
+        """End what runs; may come from another thread."""
+
+    def close(self) -> None:
+        """Kill it and let go of everything."""
 
 
 class Worker:
@@ -77,11 +129,12 @@ class Worker:
 
     def __init__(self, function: Function, environment: dict[str, str], write_log: WriteLog) -> None:
         self.function = function
-        self.stream = f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}"
+        self.stream = new_stream(function)
         self.closed = False
         self._write_log = write_log
         self._received = b""
         self._ended = ""  # the request id of the last END line
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
         self._log_moved = threading.Condition()
         self._life = threading.Lock()
         self._socket, theirs = socket.socketpair()
@@ -112,6 +165,7 @@ class Worker:
         """Give one event to the handler and wait for its answer; kill the process when it takes too long."""
         timeout = self.function.timeout
         request = {"event": event, "request_id": request_id, "deadline": time.time() + timeout}
+        self._lines.clear()
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             message = self._receive(time.monotonic() + timeout, self.function.memory)
@@ -123,7 +177,7 @@ class Worker:
             return self._lost(request_id, "Sandbox.Timedout", f"Task timed out after {timeout:.2f} seconds")
         with self._log_moved:
             self._log_moved.wait_for(lambda: self._ended == request_id, LOG_SETTLE_SECONDS)
-        return Answer(json.dumps(message["payload"]), message["error"])
+        return Answer(json.dumps(message["payload"]), message["error"], "\n".join(self._lines))
 
     def kill(self) -> None:
         """Kill the process and all that it started."""
@@ -171,6 +225,7 @@ class Worker:
         if self._process.stdout:
             for line in self._process.stdout:
                 self._write_log(self.function.log_group, self.stream, line.rstrip("\n"))
+                self._lines.append(line.rstrip("\n"))
                 if line.startswith("END RequestId: "):
                     with self._log_moved:
                         self._ended = line.split()[-1]
@@ -179,11 +234,25 @@ class Worker:
     def _lost(self, request_id: str, error_type: str, reason: str) -> Answer:
         message = f"RequestId: {request_id} Error: {reason}"
         self._write_log(self.function.log_group, self.stream, message)
-        return Answer(json.dumps({"errorType": error_type, "errorMessage": message}), "Unhandled")
+        return lost(error_type, message, "\n".join([*self._lines, message]))
+
+
+def new_stream(function: Function) -> str:
+    """Return a name for the log of a new worker."""
+    return f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}"
+
+
+def lost(error_type: str, message: str, log: str) -> Answer:
+    """Return what the caller of a function is told whose process did not answer."""
+    return Answer(json.dumps({"errorType": error_type, "errorMessage": message}), "Unhandled", log)
 
 
 class ShutDownError(Exception):
     """No worker is given out any more."""
+
+
+MakeWorker = Callable[[Function, dict[str, str], WriteLog], AnyWorker]
+"""Takes a function, its role's key as variables, and where its log goes."""
 
 
 class Workers:
@@ -193,9 +262,17 @@ class Workers:
         environment: What all of them get.
         write_log: Takes what they print.
         key_of: Returns what a function's role signs with.
+        confined: Makes the worker of a function that has a sandbox.
     """
 
-    def __init__(self, environment: dict[str, str], write_log: WriteLog, key_of: KeyOf) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        write_log: WriteLog,
+        key_of: KeyOf,
+        confined: MakeWorker | None = None,
+    ) -> None:
+        self._confined = confined
         self._environment = environment
         self._write_log = write_log
         self._key_of = key_of
@@ -231,20 +308,31 @@ class Workers:
                 if pool:  # AWS, too, lets an invocation end with the code that it began with
                     self._retired.append(pool)
                     pool.retire()
-                environment = self._environment | key_variables(self._key_of(function.role))
-                pool = self._pools[function.arn] = _Pool(function, environment, self._write_log)
+                key = key_variables(self._key_of(function.role))
+                start: Callable[[], AnyWorker]
+                if function.sandbox and self._confined:
+                    start = partial(self._confined, function, key, self._write_log)
+                else:
+                    start = partial(Worker, function, self._environment | key, self._write_log)
+                pool = self._pools[function.arn] = _Pool(function, start)
             return pool
+
+    def forget(self, arn: str) -> None:
+        """End the workers of a function that is deleted."""
+        with self._lock:
+            pool = self._pools.pop(arn, None)
+        if pool:
+            pool.close()
 
 
 class _Pool:
     """The workers of one function."""
 
-    def __init__(self, function: Function, environment: dict[str, str], write_log: WriteLog) -> None:
+    def __init__(self, function: Function, start: Callable[[], AnyWorker]) -> None:
         self.function = function
-        self._environment = environment
-        self._write_log = write_log
-        self._idle: deque[Worker] = deque()
-        self._all: set[Worker] = set()
+        self._start = start
+        self._idle: deque[AnyWorker] = deque()
+        self._all: set[AnyWorker] = set()
         self._starting = 0
         self._failure: OSError | None = None
         self._closed = False
@@ -252,7 +340,7 @@ class _Pool:
         self._retired = False
         self._changed = threading.Condition()
 
-    def take(self) -> Worker:
+    def take(self) -> AnyWorker:
         """Return an idle worker; start one more when there is none and the limit allows."""
         with self._changed:
             if not self._idle and len(self._all) + self._starting < self.function.most_workers:
@@ -268,7 +356,7 @@ class _Pool:
                 raise ShutDownError(f"The embedded AWS is shutting down; {self.function.name} is not invoked")
             return self._idle.pop()  # the one used last: its caches are the warmest
 
-    def give_back(self, worker: Worker) -> None:
+    def give_back(self, worker: AnyWorker) -> None:
         """Make a worker available again, or forget it when its process is gone."""
         with self._changed:
             if (self._closed or (self._retired and not self._waiting)) and not worker.closed:
@@ -302,7 +390,7 @@ class _Pool:
 
     def _start_one(self) -> None:
         try:
-            worker = Worker(self.function, self._environment, self._write_log)
+            worker = self._start()
         except OSError as error:
             with self._changed:
                 self._failure = error
@@ -346,13 +434,3 @@ def resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (OSError, IndexError, ValueError):
         return 0
-
-
-def exit_reason(code: int) -> str:
-    """Return how Lambda words the end of a process with this return code (negative: a signal's number)."""
-    if code == 0:
-        return "Runtime exited without providing a reason"
-    if code == -signal.SIGKILL:
-        return "Runtime exited with error: signal: killed"
-    how = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return f"Runtime exited with error: {how}"

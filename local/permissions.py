@@ -130,8 +130,45 @@ def _publish_layer(given: Given) -> Permissions:
         yield from _read_object(place | version)
 
 
+def _function(given: Given) -> str:
+    return _arn("lambda", "function:", given["FunctionName"])
+
+
+def _on_function(action: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        yield Permission(action, _function(given))
+
+    return permissions
+
+
+def _create_function(given: Given) -> Permissions:
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+    if "Role" not in given:
+        raise UnknownPermissionError("lambda:CreateFunction with more than 1 MiB of code in the request")
+    labels = given.get("Tags") or {}
+    context = tuple((f"aws:requesttag/{name.lower()}", value) for name, value in labels.items())
+    yield Permission("lambda:CreateFunction", _function(given), context)
+    if labels:
+        yield Permission("lambda:TagResource", _function(given), context)
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
+    passed = (("iam:passedtoservice", "lambda.amazonaws.com"),)
+    yield Permission("iam:PassRole", str(given["Role"]), passed)
+    # https://docs.aws.amazon.com/lambda/latest/dg/permissions-user-layer.html
+    for arn in given.get("Layers") or []:
+        yield Permission("lambda:GetLayerVersion", str(arn))
+    code = given.get("Code") or {}
+    if "S3Bucket" in code:
+        place = {"Bucket": code["S3Bucket"], "Key": code["S3Key"]}
+        version = {"VersionId": code["S3ObjectVersion"]} if "S3ObjectVersion" in code else {}
+        yield from _read_object(place | version)
+
+
+def _list_tags(given: Given) -> Permissions:
+    yield Permission("lambda:ListTags", str(given["Resource"]))
+
+
 def _invoke(given: Given) -> Permissions:
-    yield Permission("lambda:InvokeFunction", _arn("lambda", "function:", given["FunctionName"]))
+    yield Permission("lambda:InvokeFunction", _function(given))
 
 
 def _submit_job(given: Given) -> Permissions:
@@ -176,12 +213,18 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("batch", "TerminateJob"): _on("batch:TerminateJob", "batch", "job/", "jobId"),
     ("events", "PutEvents"): _put_events,
     ("lambda", "AddLayerVersionPermission"): _on_layer("lambda:AddLayerVersionPermission"),
+    ("lambda", "CreateFunction"): _create_function,
+    ("lambda", "DeleteFunction"): _on_function("lambda:DeleteFunction"),
     ("lambda", "DeleteLayerVersion"): _on_layer("lambda:DeleteLayerVersion"),
+    ("lambda", "GetFunction"): _on_function("lambda:GetFunction"),
+    ("lambda", "GetFunctionConfiguration"): _on_function("lambda:GetFunctionConfiguration"),
     ("lambda", "GetLayerVersion"): _on_layer("lambda:GetLayerVersion"),
     ("lambda", "GetLayerVersionByArn"): _read_layer,
     ("lambda", "GetLayerVersionPolicy"): _on_layer("lambda:GetLayerVersionPolicy"),
     ("lambda", "Invoke"): _invoke,
+    ("lambda", "ListFunctions"): _everywhere("lambda:ListFunctions"),
     ("lambda", "ListLayerVersions"): _on_layer("lambda:ListLayerVersions"),
+    ("lambda", "ListTags"): _list_tags,
     ("lambda", "PublishLayerVersion"): _publish_layer,
     ("s3", "CompleteMultipartUpload"): _write_object,
     ("s3", "CopyObject"): _copy_object,

@@ -46,6 +46,7 @@ from local.gaps.stepfunctions import StepFunctionsService
 from local.gate import ROLE, Gate
 from local.keys import Key, Keyring
 from local.lambda_async import AsyncInvocations
+from local.lambda_confined import ConfinedWorker
 from local.lambda_runtime import ShutDownError, Workers
 from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE, PortInUseError
 from local.signatures import presigned
@@ -73,6 +74,7 @@ class EmbeddedAws:
         keys: What its requests are signed with; nothing else is answered.
         clients: boto3 clients of it.
         authorization: What roles did, and what they were refused.
+        creation: Of functions that are not the stack's own, once it is started.
 
     Args:
         port: Where to listen; 0 takes a free one.
@@ -135,9 +137,13 @@ class EmbeddedAws:
             replacements = Replacements()
             self.clients = Clients(self.endpoint, self.keys)
             key_of = self.keys.of_role
-            self._workers = Workers(child_environment(reached_at), self._write_log, key_of)
+            self._workers = Workers(child_environment(reached_at), self._write_log, key_of, ConfinedWorker)
             asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
-            self._lambda = LambdaService(folder, self._workers, asynchronous, max(2, self._cores))
+            most = max(2, self._cores)
+            self._lambda = LambdaService(
+                folder, self._workers, asynchronous, most, self.authorization.may_log
+            )
+            self.creation = self._lambda.creation
             objects = S3Service(self._lambda.send)
             environment = child_environment(reached_at, FOR_THE_BUILDER)
             batch = BatchService(self._images, environment, Slots(self._cores), key_of)
@@ -151,6 +157,7 @@ class EmbeddedAws:
             undo.callback(step_functions.join, STOP_SECONDS)
             undo.callback(asynchronous.close)
             undo.callback(self._workers.close)
+            undo.callback(self.creation.close)
             undo.callback(batch.stop, STOP_SECONDS)
             undo.callback(step_functions.stop)
 
@@ -227,6 +234,7 @@ class EmbeddedAws:
         return presigned(url, self.keys.owner, LAYER_SECONDS)
 
     def _upload(self, name: str, content: bytes) -> str:
+        self.creation.trust(content)
         key = f"{hashlib.sha256(content).hexdigest()}/{name}"
         self.clients.s3.put_object(Bucket=ARTIFACTS, Key=key, Body=content)
         return f"s3://{ARTIFACTS}/{key}"

@@ -18,21 +18,36 @@ from moto.awslambda.exceptions import (
     LambdaClientError,
     UnknownLayerException,
 )
-from moto.awslambda.models import LambdaFunction, LayerStorage, LayerVersion, lambda_backends
+from moto.awslambda.models import (
+    LambdaBackend,
+    LambdaFunction,
+    LayerStorage,
+    LayerVersion,
+    lambda_backends,
+)
 from moto.awslambda.policy import Policy
 from moto.awslambda.responses import LambdaResponse
 from moto.s3.models import s3_backends
 
 from local.calls import model_of
 from local.gaps import Replacements
+from local.gaps.functions import (
+    Creation,
+    check_and_keep_layers,
+    check_role,
+    check_size,
+    layer_keys,
+    layers_key,
+    layers_of,
+)
 from local.lambda_async import AsyncInvocations, FailureHandling
-from local.lambda_runtime import Function, ShutDownError, Workers
+from local.lambda_code import LIMIT, Code
+from local.lambda_log import tail
+from local.lambda_runtime import Function, Sandbox, ShutDownError, Workers
 from local.settings import ACCOUNT_ID, REGION
 
 KNOWN_RUNTIMES: Final = frozenset(f"python3.{minor}" for minor in range(8, 15))
 """The Python runtimes that may be named by a layer, current and deprecated ones."""
-LAYER_LIMIT: Final = 262_144_000
-"""Bytes of a layer, unzipped."""
 LAYER_VERSION: Final = re.compile(
     r"arn:aws:lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):layer:(?P<name>[\w-]+):(?P<version>\d+)",
     re.ASCII,
@@ -41,30 +56,45 @@ LAYER_VERSION: Final = re.compile(
 
 LayerAddress = Callable[[str, int], str]
 """Returns where a layer's zip file is fetched from, by its name and version."""
+MayLog = Callable[[str, str], bool]
+"""Tells whether a role, by its ARN, may write to a log group."""
 
 
 class LambdaService:
     """moto's functions, run by our workers.
+
+    Attributes:
+        creation: Gets functions ready that are not the stack's own.
 
     Args:
         folder: Where deployment packages are unpacked.
         workers: Runs them.
         asynchronous: Takes events whose sender does not wait.
         most_workers: Of one function, unless its reserved concurrency is smaller.
+        may_log: Of functions that are not the stack's own.
     """
 
     def __init__(
-        self, folder: Path, workers: Workers, asynchronous: AsyncInvocations, most_workers: int
+        self,
+        folder: Path,
+        workers: Workers,
+        asynchronous: AsyncInvocations,
+        most_workers: int,
+        may_log: MayLog,
     ) -> None:
         self._folder = folder
+        self._code = Code(folder)
+        self.creation = Creation(self._code)
+        self._may_log = may_log
         self._workers = workers
         self._asynchronous = asynchronous
         self._most_workers = most_workers
         self._lock = threading.Lock()
 
     def warm(self, function: LambdaFunction) -> None:
-        """Start a worker before it is needed."""
-        self._workers.warm(self._described(function))
+        """Start a worker of one of the stack's functions before it is needed."""
+        if self.creation.is_own(function):
+            self._workers.warm(self._described(function))
 
     def send(self, function: LambdaFunction, event: object) -> None:
         """Invoke asynchronously, with the retries and destinations that the function is configured with."""
@@ -91,7 +121,13 @@ class LambdaService:
         """
         put = replacements.put
         put(LambdaFunction, "__init__", _keeping_configuration(LambdaFunction.__init__))
-        put(LambdaFunction, "get_configuration", _with_configuration(LambdaFunction.get_configuration))
+        configured = _with_configuration(LambdaFunction.get_configuration, self.creation)
+        put(LambdaFunction, "get_configuration", configured)
+        # moto takes layers and packages of any size, a role that trusts nobody, and has no function wait.
+        put(LambdaBackend, "create_function", self._creating(LambdaBackend.create_function))
+        put(LambdaBackend, "delete_function", self._deleting(LambdaBackend.delete_function))
+        for name in ("update_configuration", "update_function_code"):
+            put(LambdaFunction, name, self._updating(getattr(LambdaFunction, name)))
         # moto runs a function in a Docker container, anew for each call, and knows no asynchronous
         # invocation.
         put(LambdaFunction, "invoke", lambda function, *call: self._invoke(function, *call))
@@ -106,6 +142,7 @@ class LambdaService:
     def _invoke(
         self, function: LambdaFunction, body: str, request: Mapping[str, str], response: dict[str, str]
     ) -> str | bytes:
+        self.creation.check(function)
         event = json.loads(body or "{}")
         how = request.get("x-amz-invocation-type", "RequestResponse")
         if how == "Event":
@@ -119,10 +156,55 @@ class LambdaService:
         if answer.error:
             response["x-amz-function-error"] = answer.error
         response["x-amz-executed-version"] = str(function.version)
-        return answer.payload.encode()
+        response["x-amz-log-result"] = tail(answer.log)  # moto leaves it out if nobody asked
+        return answer.payload.encode("utf-8", "replace")
+
+    def _creating(self, original: Any) -> Any:
+        def create_function(backend: LambdaBackend, spec: dict[str, Any]) -> LambdaFunction:
+            check_role(spec["Role"])
+            function: LambdaFunction = original(backend, spec)
+            self.creation.begin(function)
+            return function
+
+        return create_function
+
+    def _deleting(self, original: Any) -> Any:
+        def delete_function(backend: LambdaBackend, name: str, qualifier: str | None = None) -> None:
+            function = backend.get_function(name, qualifier)
+            original(backend, name, qualifier)
+            self._workers.forget(function.function_arn)
+            self._code.forget_layers(layer_keys())
+
+        return delete_function
+
+    def _updating(self, original: Any) -> Any:
+        def update(function: LambdaFunction, changes: dict[str, Any]) -> dict[str, Any]:
+            self.creation.check(function)
+            if "Layers" in changes:
+                check_and_keep_layers(function, changes["Layers"], _layer_version)
+            described: dict[str, Any] = original(function, changes)
+            return described
+
+        return update
+
+    def _sandbox(self, function: LambdaFunction) -> Sandbox:
+        runtime, read = self._code.runtime()
+        return Sandbox(
+            python=self.creation.interpreter(function),
+            layers=self._code.layers(
+                layers_key(function), [version.code_bytes for version in layers_of(function)]
+            ),
+            runtime=runtime,
+            read=tuple(read),
+            disk=int(function.ephemeral_storage),
+            folder=self._folder,
+            logs=self._may_log(str(function.role), function.logs_group_name),
+        )
 
     def _described(self, function: LambdaFunction) -> Function:
         reserved = function.reserved_concurrency
+        own = self.creation.is_own(function)
+        package = self._unpacked if own else self._packaged
         return Function(
             arn=function.function_arn,
             name=function.function_name,
@@ -130,13 +212,17 @@ class LambdaService:
             handler=str(function.handler),
             runtime=str(function.run_time),
             role=str(function.role),
-            code=self._unpacked(function),
+            code=package(function),
             environment=tuple(sorted(function.environment_vars.items())),
             memory=int(function.memory_size),
             timeout=float(function.timeout),
             log_group=function.logs_group_name,
             most_workers=self._most_workers if reserved is None else min(self._most_workers, int(reserved)),
+            sandbox=None if own else self._sandbox(function),
         )
+
+    def _packaged(self, function: LambdaFunction) -> Path:
+        return self._code.package(function.code_digest, function.code_bytes)
 
     def _unpacked(self, function: LambdaFunction) -> Path:
         folder = self._folder / function.code_digest
@@ -163,7 +249,9 @@ def _keeping_configuration(original: Any) -> Any:
     def init(
         function: LambdaFunction, account_id: str, spec: dict[str, Any], *rest: Any, **named: Any
     ) -> None:
+        check_and_keep_layers(function, spec.get("Layers", []), _layer_version)
         original(function, account_id, spec, *rest, **named)
+        check_size(function)
         state = vars(function)
         state["logging_config"] = spec.get("LoggingConfig", {})
         state["dead_letter_config"] = spec.get("DeadLetterConfig", {})
@@ -172,7 +260,7 @@ def _keeping_configuration(original: Any) -> Any:
     return init
 
 
-def _with_configuration(original: Any) -> Any:
+def _with_configuration(original: Any, creation: Creation) -> Any:
     def get_configuration(function: LambdaFunction, on_create: bool = False) -> dict[str, Any]:
         state = vars(function)
         logging = {"LogFormat": "Text", "LogGroup": function.logs_group_name} | state["logging_config"]
@@ -180,6 +268,7 @@ def _with_configuration(original: Any) -> Any:
         configuration["LoggingConfig"] = logging
         if state["dead_letter_config"]:
             configuration["DeadLetterConfig"] = state["dead_letter_config"]
+        configuration |= creation.state_of(function).fields
         return configuration
 
     return get_configuration
@@ -232,8 +321,8 @@ def check_layer(content: bytes, runtimes: Sequence[str]) -> None:
         raise InvalidParameterValueException(
             "Could not unzip uploaded file. Please check your file, then try to upload again."
         ) from error
-    if unzipped > LAYER_LIMIT:
-        raise InvalidParameterValueException(f"Unzipped size must be smaller than {LAYER_LIMIT} bytes")
+    if unzipped > LIMIT:
+        raise InvalidParameterValueException(f"Unzipped size must be smaller than {LIMIT} bytes")
 
 
 def _with_location(original: Any, layer_address: LayerAddress) -> Any:
@@ -257,6 +346,21 @@ class LayerRefusedError(LambdaClientError):
 def _get_layer_version_by_arn(response: LambdaResponse) -> str:
     # https://docs.aws.amazon.com/lambda/latest/api/API_GetLayerVersionByArn.html
     arn = response._get_param("Arn") or ""
+    try:
+        return json.dumps(_layer_version(arn).get_layer_version())
+    except UnknownLayerException as error:
+        raise LayerRefusedError(
+            404, "ResourceNotFoundException", f"The layer version {arn} does not exist."
+        ) from error
+
+
+def _layer_version(arn: str) -> LayerVersion:
+    """Return a layer version by its ARN.
+
+    Raises:
+        UnknownLayerException: There is none of this account.
+        LayerRefusedError: It is somebody else's, or nobody's.
+    """
     form = model_of("lambda").shape_for("LayerVersionArn").metadata["pattern"]
     found = LAYER_VERSION.fullmatch(arn)
     if not re.fullmatch(form, arn) or found is None:
@@ -273,14 +377,7 @@ def _get_layer_version_by_arn(response: LambdaResponse) -> str:
             f"No policy of another account or region allows lambda:GetLayerVersion on {arn}: "
             f"the embedded AWS has {ACCOUNT_ID} in {REGION} alone.",
         )
-    try:
-        return json.dumps(
-            response.backend.get_layer_version(found["name"], found["version"]).get_layer_version()
-        )
-    except UnknownLayerException as error:
-        raise LayerRefusedError(
-            404, "ResourceNotFoundException", f"The layer version {arn} does not exist."
-        ) from error
+    return lambda_backends[ACCOUNT_ID][REGION].get_layer_version(found["name"], found["version"])
 
 
 class StatementExistsError(LambdaClientError):

@@ -16,6 +16,8 @@ from local.settings import ACCOUNT_ID
 
 from .owner import TEMPLATE, Owner
 
+LAMBDA_MAY = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+
 
 def small_layer(content: bytes) -> bytes:
     layer = io.BytesIO()
@@ -144,7 +146,9 @@ def test_all_versions_of_what_sam_uploaded_can_be_removed_as_printed(deployed: O
 
 def test_the_kept_bucket_calls_nobody_who_is_gone(deployed: Owner) -> None:
     clients = deployed.aws.clients
-    clients.get("iam").create_role(RoleName="theirs", AssumeRolePolicyDocument="{}")
+    clients.get("iam").create_role(
+        RoleName="theirs", AssumeRolePolicyDocument=json.dumps({"Statement": [LAMBDA_MAY]})
+    )
     theirs = clients.lambda_.create_function(
         FunctionName="theirs",
         Runtime="python3.13",

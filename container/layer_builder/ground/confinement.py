@@ -54,6 +54,9 @@ class Rules:
         port: the one TCP port it may connect to; None for no network at all.
         limits: of its processes, by the names of setrlimit(2) without RLIMIT_; `NPROC` counts threads.
         wall_seconds: when the kernel ends it, should the builder not.
+        places: what it is to have at paths of its own, by these, to be read only, or scratch if the path is
+            there, too. Where it can have no root of its own, these paths in its command, environment and
+            working folder become those of the machine.
     """
 
     root: Path
@@ -64,6 +67,7 @@ class Rules:
     needs: Sequence[str] = ()
     port: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Confined:
@@ -189,6 +193,7 @@ def _written(
         "port": rules.port,
         "limits": {"NPROC": _PROCESSES, **rules.limits},
         "wall_seconds": rules.wall_seconds,
+        "places": {**rules.places},
         "command": [*command],
         "environment": {**environment},
         "cwd": cwd,

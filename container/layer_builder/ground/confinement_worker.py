@@ -153,6 +153,8 @@ class _Supervisor:
                 _make_root(self.rules, own_proc="pid" in self.namespaces)
             except OSError:
                 self.namespaces.remove("mount")
+        if "mount" not in self.namespaces:
+            self.rules = _translated(self.rules)
         if self.drop and ("mount" in self.namespaces or _nobody_can_reach(self.rules["needs"])):
             self.user = "nobody"
         child = os.fork()
@@ -242,7 +244,7 @@ def _make_root(rules: dict[str, Any], *, own_proc: bool) -> None:
 
 def _place_for_root(rules: dict[str, Any]) -> str:
     """Choose a folder to be covered: removing one of our own afterwards would take 10 ms in the kernel."""
-    wanted = [*rules["read"], *rules["write"], *rules["scratch"]]
+    wanted = [*rules["read"], *rules["write"], *rules["scratch"], *rules["places"].values()]
     for place in ("/mnt", "/media", "/srv"):
         if os.path.isdir(place) and not any(_is_below(os.path.realpath(path), [place]) for path in wanted):
             return place
@@ -251,16 +253,20 @@ def _place_for_root(rules: dict[str, Any]) -> str:
 
 def _fill_root(root: str, rules: dict[str, Any], own_proc: bool) -> None:
     done: list[str] = []
+    places: dict[str, str] = rules["places"]
+    # Before the rest: what is needed of the machine may lie below a folder that is covered here.
+    for path in rules["scratch"].keys() & places.keys():
+        _make_scratch(root + path, rules["scratch"][path])
+    for place, path in places.items():
+        if place not in rules["scratch"]:
+            _bind(path, root + place, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV)
     wanted = [(path, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV) for path in rules["read"]]
     wanted += [(path, _ATTR_NOSUID | _ATTR_NODEV) for path in rules["write"]]
     wanted += [(path, _ATTR_NOSUID) for path in _DEVICES]
     for path, attributes in wanted:
         _take(root, path, attributes, done)
-    for path, size in rules["scratch"].items():
-        os.makedirs(root + path, exist_ok=True)
-        _mount(
-            "tmpfs", root + path, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={size},nr_inodes=65536,mode=1777"
-        )
+    for path in rules["scratch"].keys() - places.keys():
+        _make_scratch(root + path, rules["scratch"][path])
     os.makedirs(f"{root}/proc", exist_ok=True)
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     if not own_proc or _libc.mount(b"proc", f"{root}/proc".encode(), b"proc", flags, None) != 0:
@@ -281,7 +287,13 @@ def _take(root: str, path: str, attributes: int, done: list[str]) -> None:
         return
     if not os.path.exists(path):
         return
-    place = root + path
+    _bind(path, root + path, attributes)
+    done.append(path)
+    if (real := os.path.realpath(path)) != path:
+        _take(root, real, attributes, done)
+
+
+def _bind(path: str, place: str, attributes: int) -> None:
     if os.path.isdir(path):
         os.makedirs(place, exist_ok=True)
     else:
@@ -289,9 +301,32 @@ def _take(root: str, path: str, attributes: int, done: list[str]) -> None:
         os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o444))
     _mount(path, place, None, _MS_BIND | _MS_REC)
     _set_attributes(place, attributes, recursive=True)
-    done.append(path)
-    if (real := os.path.realpath(path)) != path:
-        _take(root, real, attributes, done)
+
+
+def _make_scratch(place: str, size: int) -> None:
+    os.makedirs(place, exist_ok=True)
+    _mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={size},nr_inodes=65536,mode=1777")
+
+
+def _translated(rules: dict[str, Any]) -> dict[str, Any]:
+    """Name what has no place of its own by where it is on the machine: there is no root to put it in."""
+    places: dict[str, str] = rules["places"]
+
+    def part(path: str) -> str:
+        place = next((place for place in places if _is_below(path, [place])), "")
+        return places[place] + path[len(place) :] if place else path
+
+    def words(text: str) -> str:
+        return ":".join(map(part, text.split(":")))
+
+    return rules | {
+        "places": {},
+        "read": [*rules["read"], *(places[place] for place in places if place not in rules["scratch"])],
+        "scratch": {part(path): size for path, size in rules["scratch"].items()},
+        "command": [*map(words, rules["command"])],
+        "environment": {name: words(value) for name, value in rules["environment"].items()},
+        "cwd": part(rules["cwd"]),
+    }
 
 
 def _is_below(path: str, places: list[str]) -> bool:
@@ -337,7 +372,7 @@ def _landlock(rules: dict[str, Any]) -> int:
         return 0
     try:
         reading = _EXECUTE | _READ_FILE | _READ_DIR
-        for path in (*rules["read"], "/proc", "/dev/fd"):
+        for path in (*rules["read"], *(rules["places"].keys() - rules["scratch"].keys()), "/proc", "/dev/fd"):
             _allow(ruleset, path, reading)
         for path in _DEVICES:
             _allow(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & handled)

@@ -188,7 +188,7 @@ def test_a_worker_survives_an_exception_but_not_a_timeout(workers: Workers, make
         ("import os\ndef handler(e, c): os._exit(0)\n", "Runtime exited without providing a reason"),
         (
             "import os, signal\ndef handler(e, c): os.kill(os.getpid(), signal.SIGSEGV)\n",
-            "Runtime exited with error: signal: SIGSEGV",
+            "Runtime exited with error: signal: segmentation fault",
         ),
         ("import os\nos._exit(1)\n", "Runtime exited with error: exit status 1"),
     ],
