@@ -24,7 +24,7 @@ from local.lambda_runtime import Answer, Function, Sandbox, WriteLog, lost, new_
 from local.lambda_sandbox import INIT_SECONDS, Said, Setting
 from local.settings import REGION
 
-PROGRAM: Final = Path(__file__).with_name("lambda_sandbox.py")
+PROGRAM: Final = (sys.executable, "-P", str(Path(__file__).with_name("lambda_sandbox.py")))
 TASK: Final = "/var/task"
 LAYERS: Final = "/opt"
 RUNTIME: Final = "/var/runtime"
@@ -63,7 +63,7 @@ class ConfinedWorker:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(PROGRAM), str(theirs.fileno())],
+                [*PROGRAM, str(theirs.fileno())],
                 cwd="/",
                 env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
                 stdin=subprocess.DEVNULL,

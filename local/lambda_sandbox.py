@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -357,6 +358,8 @@ def main(descriptor: int) -> None:
     try:
         with suppress(BrokenPipeError, SystemExit):
             serve(server)
+    except Exception:  # noqa: BLE001 (shown, and then it ends all the same)
+        traceback.print_exc()
     finally:
         os._exit(0)
 

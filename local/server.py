@@ -75,6 +75,7 @@ class EmbeddedAws:
         clients: boto3 clients of it.
         authorization: What roles did, and what they were refused.
         creation: Of functions that are not the stack's own, once it is started.
+        folder: What it has on disk, once it is started: functions and layers, unpacked. It ends with it.
 
     Args:
         port: Where to listen; 0 takes a free one.
@@ -134,6 +135,7 @@ class EmbeddedAws:
             names = (f"{HOST}:{server.port}", f"localhost:{server.port}", urlsplit(reached_at).netloc)
             self._gate.hosts = frozenset(names)
             folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="layerdrop-local-")))
+            self.folder = folder
             replacements = Replacements()
             self.clients = Clients(self.endpoint, self.keys)
             key_of = self.keys.of_role
