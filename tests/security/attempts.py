@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.security.building import KERNELS, build, own
 from tests.security.lesser_kernel import FILTERS, LANDLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.security.building import Outcome, User
     from tests.unit.builder.wheel_maker import Index
@@ -209,6 +209,20 @@ class World:
         *options: str,
     ) -> Outcome:
         """Build a package that tries all of it, made of the attempts' source by `make`."""
+        with self.open_to(user) as source:
+            make(index.folder, source)
+            return build(
+                self.folder,
+                index,
+                user,
+                *options,
+                lacking=lacking,
+                environment={"AWS_SECRET_ACCESS_KEY": self.secret},
+            )
+
+    @contextmanager
+    def open_to(self, user: User) -> Iterator[str]:
+        """Have there what is attacked, in a home of the user's; yield the attempts' source."""
         home = self.folder / "home"
         own(home, user)
         (home / ".netrc").write_text("machine example.com password secret\n")
@@ -240,27 +254,17 @@ class World:
                 "PORT": self.served_at,
                 "SEGMENT": int(self.mark) & 0x7FFFFFF,
             }
-            source = "".join(f"{name} = {value!r}\n" for name, value in given.items()) + ATTACKS
-            make(index.folder, source)
             over = threading.Event()
             knocking = threading.Thread(target=self._knock, args=(over,))
             knocking.start()
             try:
-                outcome = build(
-                    self.folder,
-                    index,
-                    user,
-                    *options,
-                    lacking=lacking,
-                    environment={"AWS_SECRET_ACCESS_KEY": self.secret},
-                )
+                yield "".join(f"{name} = {value!r}\n" for name, value in given.items()) + ATTACKS
             finally:
                 over.set()
                 knocking.join()
             udp.setblocking(False)
             with suppress(BlockingIOError):
                 self.datagrams.append(udp.recv(100))
-        return outcome
 
     def _knock(self, over: threading.Event) -> None:
         """Be somebody who tries the port that the package serves."""

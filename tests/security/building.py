@@ -119,9 +119,9 @@ class Outcome:
 
 
 @contextmanager
-def open_folder() -> Iterator[Path]:
+def open_folder(where: str | None = None) -> Iterator[Path]:
     """Make a folder that every user may go to: pytest's are one user's alone."""
-    with tempfile.TemporaryDirectory(prefix="attacked-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="attacked-", dir=where, ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
