@@ -10,9 +10,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from local.watch import INPUT, STEPS, Progress, Step, Upload
+from local.watch import INPUT, Progress, Step, Upload
 
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+HEADS: Final = {
+    "PlanBuild": "Plan",
+    "BuildLayer": "Build",
+    "PublishLayer": "Publish",
+    "TryLayer": "Try",
+    "ReleaseLayer": "Release",
+    "WriteManifest": "Manifest",
+}
+"""What steps are called over narrow columns: six of them are to fit 80 characters."""
+NARROW: Final = 7
+WIDE: Final = 112
 MARKS: Final = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "bold red")}
 
 State = Mapping[Upload, Progress]
@@ -48,20 +59,25 @@ def rows(upload: Upload, progress: Progress) -> list[tuple[str, Mapping[str, Ste
 class Board:
     """The live table; rendered anew ten times a second out of the newest state."""
 
-    def __init__(self, began: Mapping[Upload, float]) -> None:
+    def __init__(self, began: Mapping[Upload, float], width: int) -> None:
+        self._width = width
         self.state: State = {upload: Progress() for upload in began}
         self._began = began
 
     def __rich__(self) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        steps = next(iter(self.state.values())).steps
+        narrow = len(steps) > 4 and self._width < WIDE
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow, header_style="bold")
         table.add_column("Upload", no_wrap=True)
-        for step in STEPS:
-            table.add_column(step, no_wrap=True, min_width=10)
+        for step in steps:
+            # A job says what it is doing.
+            width = NARROW if narrow and step != "BuildLayer" else 10
+            table.add_column(HEADS[step] if narrow else step, no_wrap=True, min_width=width)
         table.add_column("Time", justify="right", no_wrap=True)
         for upload, progress in self.state.items():
             seconds = (progress.finished or time.time()) - self._began[upload]
-            for name, steps in rows(upload, progress):
-                cells = [_cell(steps.get(step, Step())) for step in STEPS]
+            for name, own in rows(upload, progress):
+                cells = [_cell(own.get(step, Step())) for step in steps]
                 table.add_row(name, *cells, f"{seconds:.1f} s")
         return table
 
@@ -76,9 +92,11 @@ def _cell(step: Step) -> Text:
 
 
 def _show_table(states: Iterable[State], began: Mapping[Upload, float], console: Console) -> State:
-    board = Board(began)
+    board = Board(began, console.width)
+    rest = iter(states)
+    board.state = next(rest, board.state)  # which knows the steps
     with Live(board, console=console, refresh_per_second=10):
-        for state in states:
+        for state in rest:
             board.state = state
     return board.state
 
@@ -101,7 +119,7 @@ def _show_lines(states: Iterable[State], began: Mapping[Upload, float], console:
 def _all_steps(state: State) -> Iterator[tuple[str, str, Step, Upload]]:
     for upload, progress in state.items():
         for name, steps in rows(upload, progress):
-            for step_name in STEPS:
+            for step_name in progress.steps:
                 # A step of the whole upload is told once, not for each target.
                 whose = label(upload) if step_name in progress.shared else name
                 yield whose, step_name, steps.get(step_name, Step()), upload

@@ -19,6 +19,7 @@ from local.progress import label
 from local.watch import Progress, Upload
 
 FIGURES: Final = ("Packages", "Zip", "Unzipped", "Time")
+TRIED: Final = ("Import", "Cold start")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ def show_results(results: list[Result], console: Console) -> None:
 
 def _show_layers(layers: list[tuple[dict[str, Any], float]], console: Console) -> None:
     longest = max(len(layer["layer_name"]) + len(layer["layer_version_arn"]) for layer, _ in layers)
-    wide = console.width >= longest + 50  # the figures' columns and the space between all
+    tried = any(_tried(layer) for layer, _ in layers)
+    wide = console.width >= longest + (74 if tried else 50)  # the figures' columns and the space between all
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("Layer", style="bold", overflow="fold")
     if wide:
         table.add_column("Version", style="cyan", no_wrap=True)
-    for name in FIGURES:
+    for name in (*FIGURES, *(TRIED if tried else ())):
         table.add_column(name, justify="right", no_wrap=True)
     for layer, seconds in layers:
         size = layer["zip"]
@@ -112,6 +114,7 @@ def _show_layers(layers: list[tuple[dict[str, Any], float]], console: Console) -
             f"{size['bytes'] / 1e6:.1f} MB",
             f"{size['unzipped_bytes'] / 1e6:.1f} MB",
             f"{seconds:.1f} s",
+            *((_tried(layer) or ("", "")) if tried else ()),
         )
     console.print(table)
     if not wide:
@@ -120,8 +123,21 @@ def _show_layers(layers: list[tuple[dict[str, Any], float]], console: Console) -
             console.print(Text(layer["layer_version_arn"], style="cyan"), soft_wrap=True)
         console.print()
     for layer, _ in layers:
+        trial = layer.get("trial") or {}
+        if trial.get("result") == "not_run":
+            console.print(
+                Text(f"! {layer['layer_name']}: not tried: {trial.get('reason', '')}", style="yellow")
+            )
         for warning in layer["warnings"]:
             console.print(Text(f"! {layer['layer_name']}: {warning}", style="yellow"))
+
+
+def _tried(layer: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return how long a real function took to import it, and to start cold, if one has tried."""
+    trial = layer.get("trial") or {}
+    if "imports_ms" not in trial or "cold_start_ms" not in trial:
+        return None
+    return f"{sum(trial['imports_ms'].values()):,.0f} ms", f"{trial['cold_start_ms']:,.0f} ms"
 
 
 def _show_failure(result: Result, console: Console) -> None:

@@ -12,7 +12,9 @@ from local.clients import Clients
 
 INPUT: Final = "requirements.txt"
 MANIFEST: Final = "manifest.json"
-STEPS: Final = ("PlanBuild", "BuildLayer", "PublishLayer", "WriteManifest")
+STEPS: Final = ("PlanBuild", "BuildLayer", "PublishLayer", "TryLayer", "ReleaseLayer", "WriteManifest")
+"""In their order; what of it a state machine has is shown."""
+SHARED: Final = ("PlanBuild", "WriteManifest")
 FAILED: Final = "failed"
 SHOWN: Final = {"SUBMITTED": "queued", "PENDING": "queued", "RUNNABLE": "queued"}
 """What is said of a job; of any other state, that it is building."""
@@ -59,6 +61,7 @@ class Progress:
         finished: When it ended.
         shared: The steps of the whole upload, by name.
         targets: The steps of each target, by its id and then by name.
+        steps: The names of all that there can be, in their order.
     """
 
     status: str = "UPLOADED"
@@ -66,6 +69,7 @@ class Progress:
     finished: float = 0.0
     shared: dict[str, Step] = field(default_factory=lambda: {"PlanBuild": Step(), "WriteManifest": Step()})
     targets: dict[str, dict[str, Step]] = field(default_factory=dict)
+    steps: Sequence[str] = STEPS
 
     @property
     def ended(self) -> bool:
@@ -81,6 +85,15 @@ class Watcher:
         self._state_machine = state_machine
         self._uploads: dict[str, Upload] = {}  # by the ARN of the execution
         self._ended: set[str] = set()
+        self._steps: Sequence[str] = ()
+
+    @property
+    def steps(self) -> Sequence[str]:
+        """The steps that the state machine has."""
+        if not self._steps:
+            machine = self._clients.stepfunctions.describe_state_machine(stateMachineArn=self._state_machine)
+            self._steps = [step for step in STEPS if f'"{step}"' in machine["definition"]]
+        return self._steps
 
     def execution(self, upload: Upload) -> str | None:
         """Return the ARN of the execution that an upload started, if it has."""
@@ -120,11 +133,11 @@ class Watcher:
         """Return how far an upload has come."""
         arn = self.execution(upload)
         if arn is None:
-            return Progress()
+            return Progress(steps=self.steps)
         # The status first: a history read afterwards is whole if the status says that all is over.
         described = self._clients.stepfunctions.describe_execution(executionArn=arn)
         history = self._clients.stepfunctions.get_execution_history(executionArn=arn)["events"]
-        progress = read_history(history, self._job_state)
+        progress = read_history(history, self._job_state, self.steps)
         progress.status = described["status"]
         progress.started = described["startDate"].timestamp()
         if progress.ended and history:
@@ -147,14 +160,17 @@ class Watcher:
         return f"{shown}, try {tries}" if tries > 1 else shown
 
 
-def read_history(events: Sequence[Mapping[str, Any]], job_state: Callable[[str], str]) -> Progress:
+def read_history(
+    events: Sequence[Mapping[str, Any]], job_state: Callable[[str], str], steps: Sequence[str] = STEPS
+) -> Progress:
     """Work out the state of every step from an execution's history.
 
     Args:
         events: The history, oldest first.
         job_state: Says what a Batch job is doing, by its id.
+        steps: Those of the state machine, in their order.
     """
-    progress = Progress()
+    progress = Progress(steps=steps)
     ids: list[str] = []  # of the targets, in the order of the Map's items
     item_of: dict[int, int] = {}  # event id -> index of the Map's item that it belongs to
     for event in events:
@@ -167,10 +183,10 @@ def read_history(events: Sequence[Mapping[str, Any]], job_state: Callable[[str],
             planned = json.loads(event["stateEnteredEventDetails"]["input"])["targets"]
             ids = [target["id"] for target in planned]
             progress.targets = {
-                target_id: {"BuildLayer": Step(), "PublishLayer": Step()} for target_id in ids
+                target_id: {step: Step() for step in steps if step not in SHARED} for target_id in ids
             }
-        steps = progress.targets[ids[item_of[event_id]]] if event_id in item_of else progress.shared
-        _apply(steps, event, job_state)
+        whose = progress.targets[ids[item_of[event_id]]] if event_id in item_of else progress.shared
+        _apply(whose, event, job_state)
     return progress
 
 

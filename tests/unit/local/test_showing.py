@@ -2,6 +2,7 @@ import io
 import re
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from local.progress import label, show
 from local.results import Result, show_results
 from local.terminal import Terminal
 from local.up import instructions
-from local.watch import Progress, Step, Upload, read_history
+from local.watch import STEPS, Progress, Step, Upload, read_history
 
 KEY = new_key()
 UPLOAD = Upload("box", "requirements/arm64/web/requirements.txt", "v1")
@@ -135,9 +136,9 @@ def test_a_failed_try_that_is_followed_by_another_is_no_failure() -> None:
     assert read_history(history.events, str).shared["PlanBuild"].state == "done"
 
 
-def states() -> list[dict[Upload, Progress]]:
+def states(steps: Sequence[str] = STEPS) -> list[dict[Upload, Progress]]:
     def at(plan: str, build: str, note: str = "") -> dict[Upload, Progress]:
-        progress = Progress("RUNNING", 1.0)
+        progress = Progress("RUNNING", 1.0, steps=steps)
         progress.shared["PlanBuild"] = Step(plan, 1.0, 0.5)
         progress.targets = {
             "py313-arm64": {"BuildLayer": Step(build, 2.0, 1.5, note), "PublishLayer": Step()}
@@ -145,7 +146,7 @@ def states() -> list[dict[Upload, Progress]]:
         return {UPLOAD: progress}
 
     return [
-        {UPLOAD: Progress()},
+        {UPLOAD: Progress(steps=steps)},
         at("running", "waiting"),
         at("done", "running", "queued"),
         at("done", "running", "queued"),
@@ -168,20 +169,26 @@ def test_elsewhere_than_on_a_terminal_each_change_is_one_line() -> None:
     assert last == states()[-1]
 
 
-def test_on_a_terminal_there_is_a_table_that_fits_80_columns() -> None:
+@pytest.mark.parametrize(
+    ("steps", "heads"),
+    [
+        (
+            ["PlanBuild", "BuildLayer", "PublishLayer", "WriteManifest"],
+            ["PlanBuild", "BuildLayer", "PublishLayer", "WriteManifest"],
+        ),
+        (STEPS, ["Plan", "Build", "Publish", "Try", "Release", "Manifest"]),
+    ],
+)
+def test_on_a_terminal_there_is_a_table_that_fits_80_columns(steps: Sequence[str], heads: list[str]) -> None:
     where = console(80, terminal=True)
-    show(states(), {UPLOAD: time.time()}, where)
+    show(states(steps), {UPLOAD: time.time()}, where)
     shown = text(where)
-    for name in (
-        "PlanBuild",
-        "BuildLayer",
-        "PublishLayer",
-        "WriteManifest",
-        "arm64/web",
-        "✗ 1.5 s",
-        "✓ 0.5 s",
-    ):
+    for name in (" ".join(heads[:1]), "arm64/web", "✗ 1.5 s", "✓ 0.5 s"):
         assert name in shown
+    plain = re.sub(r"\x1b\[[\d;?]*\w", "", shown.replace("\r", "\n"))
+    assert {tuple(line.split()) for line in plain.splitlines() if "Upload" in line} == {
+        ("Upload", *heads, "Time")
+    }
     lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown.replace("\r", "\n")).splitlines()
     assert max(len(line) for line in lines) <= 80
 
@@ -203,6 +210,27 @@ def test_an_arn_can_be_copied_whatever_the_width(width: int, name: str) -> None:
     made = layer(name)
     show_results([Result(UPLOAD, {"status": "SUCCEEDED", "layers": [made], "error": None}, 1.0)], where)
     assert made["layer_version_arn"] in text(where)
+
+
+TRIAL = {"result": "passed", "imports_ms": {"requests": 80.4, "httpx": 1200}, "cold_start_ms": 1410.6}
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_has_what_a_real_function_took(width: int) -> None:
+    def shown(*layers: dict) -> str:
+        where = console(width)
+        show_results([Result(UPLOAD, {"status": "SUCCEEDED", "layers": [*layers]}, 1.0)], where)
+        return text(where)
+
+    tried = layer("web", trial=TRIAL)
+    untried = layer("old", trial={"result": "not_run", "reason": "There is no python3.14 on this machine."})
+    table = shown(tried, untried)
+    [head] = [line for line in table.splitlines() if "Packages" in line]
+    assert head.split()[-3:] == ["Import", "Cold", "start"]
+    [line] = [line for line in table.splitlines() if line.strip().startswith("web ")]
+    assert line.split()[-4:] == ["1,280", "ms", "1,411", "ms"]
+    assert "! old: not tried: There is no python3.14 on this machine." in table
+    assert "Import" not in shown(untried, layer("disabled", trial={"result": "disabled"}), layer("none"))
 
 
 def test_a_failure_shows_code_message_and_hint_of_each_target() -> None:
