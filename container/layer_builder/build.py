@@ -9,12 +9,15 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_builder import delivery
+from layer_builder.ground.errors import LayerTooLargeError, RequirementsError
 from layer_builder.ground.target import Target
-from layer_builder.layer import archive
+from layer_builder.layer import archive, companions, fit
+from layer_builder.layer.fit import Fitted
 from layer_builder.requirements import parser
 from layer_builder.resolution import lock
 from layer_builder.resolution.resolve import resolve
@@ -76,7 +79,8 @@ class Build:
     @property
     def digest(self) -> str:
         """The layer's name by what goes into it, as far as that is known."""
-        return digest(self.picks, self.target, self.options, self.compiler, self.bundled)
+        asked = [line.project for line in self.wanted.lines]
+        return digest(self.picks, self.target, self.options, self.compiler, self.bundled, asked)
 
 
 def build(options: Options, settings: Settings, report: Report) -> None:
@@ -92,11 +96,12 @@ def build(options: Options, settings: Settings, report: Report) -> None:
         return
     with ExitStack() as end:
         wheels = _fetch(at_hand, end)
-        plan = _plan(at_hand, wheels)
-        if _prove(at_hand, plan):
+        plan = _prove(at_hand, _plan(at_hand, wheels))
+        if at_hand.bundled:
             if _reuse(at_hand):
                 return
             plan = _with_libraries(at_hand, plan)
+        report.packages = [_package(wheel, plan) for wheel in wheels]
         if options.bytecode:
             plan = _with_bytecode(at_hand, plan, wheels)
         layer = _deliver(at_hand, plan)
@@ -111,12 +116,15 @@ def digest(
     options: Options,
     compiler: Compiler | None,
     bundled: Sequence[Bundled] = (),
+    asked: Sequence[str] = (),
 ) -> str:
     """Name what goes into a layer: the same wheels for the same target give the same zip.
 
     System libraries count by their own digests, where a layer has some; with bytecode, so do compiler and
     limit: whether it is added depends on the room there is. Of a package that is built from source, the
     source counts; its wheel is not known yet. The projects that may be built so count by name, needed or not.
+    What is left out to make the layer fit, or slim, follows from all that, the limit, and those of the
+    packages that are `asked` for which would go otherwise.
     """
     content: dict[str, object] = {
         "format": archive.FORMAT,
@@ -126,6 +134,9 @@ def digest(
     }
     if compiler:
         content["bytecode"] = [compiler.identity, options.size_limit]
+    if options.fit or options.slim:
+        kept = fit.asked_for(asked)
+        content["left_out"] = [options.slim, options.size_limit if options.fit else None, kept]
     # With them, code of packages may run before the zip is made: no layer without is ever taken from there.
     if options.sdist_projects:
         content["sources"] = sorted(options.sdist_projects)
@@ -153,8 +164,30 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
             resolution = resolve(wanted, target, settings, options.sdist_projects)
         report.warnings += resolution.warnings
         picks, ran_code = resolution.picks, resolution.ran_code
+    picks = _without_excluded(picks, options, report)
     compiler = _compiler(target) if options.bytecode else None
     return Build(options, settings, report, target, wanted, picks, ran_code, compiler)
+
+
+def _without_excluded(picks: Sequence[Pick], options: Options, report: Report) -> tuple[Pick, ...]:
+    """Leave out what is to come from elsewhere; it was resolved, so the rest fits its version.
+
+    Raises:
+        RequirementsError: nothing is left.
+    """
+    names = {pick.name for pick in picks}
+    for name in sorted(options.excluded - names):
+        near = get_close_matches(name, names, n=1)
+        report.warnings.append(
+            f"Nothing requires {name}, so there is nothing of it to exclude."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
+    if names and names <= options.excluded:
+        raise RequirementsError(
+            f"All {len(names)} packages are excluded, so the layer would be empty.",
+            hint="Exclude only what the runtime or another layer of the function has.",
+        )
+    return tuple(pick for pick in picks if pick.name not in options.excluded)
 
 
 def _get_ready(settings: Settings) -> None:
@@ -184,6 +217,7 @@ def _asked(build: Build) -> dict[str, Any]:
     """Name what a build's findings depend on beside the digest: what it checked, and against which limit."""
     return {
         "bytecode": build.options.bytecode,
+        "exclude": sorted(build.options.excluded),
         "import_check": build.options.import_check,
         "size_limit": build.options.size_limit,
         "system_libraries": build.options.bundles,
@@ -255,27 +289,54 @@ def _plan(build: Build, wheels: Sequence[Wheel]) -> Plan:
     with report.timed("plan"):
         plan = archive.plan(wheels, build.target)
     report.warnings += plan.warnings
+    report.warnings += companions.warnings(wheel.pick.name for wheel in wheels)
     report.packages = [_package(wheel, plan) for wheel in wheels]
     return plan
 
 
-def _prove(build: Build, plan: Plan) -> bool:
-    """Prove what can be proved before there is a zip; tell whether system libraries have to complete it."""
+def _fit(build: Build, plan: Plan, added: int = 0) -> Fitted:
+    """Leave out what the layer can do without: if that is wanted, or if it will be too large otherwise."""
+    options = build.options
+    asked = {line.project for line in build.wanted.lines}
+    if options.slim:
+        with build.report.timed("fit"):
+            return fit.slim(plan, asked)
+    if options.fit and plan.unzipped_bytes + added > options.size_limit:
+        with build.report.timed("fit"):
+            return fit.fit(plan, options.size_limit, asked, added)
+    return Fitted(plan)
+
+
+def _prove(build: Build, plan: Plan) -> Plan:
+    """Prove what can be proved before there is a zip; find the system libraries that have to complete it.
+
+    Returns:
+        The plan as it was proved: made to fit, those libraries considered.
+    """
     from layer_builder.proof.prove import prove
 
     report, target, limit = build.report, build.target, build.options.size_limit
+    fitted = _fit(build, plan)
     with report.timed("prove"):
-        proof = prove(plan, target, limit=limit)
-        build.bundled = _find_libraries(build, plan, proof)
+        proof = prove(fitted.plan, target, limit=limit)
+        build.bundled = _find_libraries(build, fitted.plan, proof)
         if build.bundled:
-            proof = prove(plan, target, added=[one.native for one in build.bundled], limit=limit)
+            native = [one.native for one in build.bundled]
+            fitted = _fit(build, plan, sum(one.facts.size for one in native))
+            proof = prove(fitted.plan, target, added=native, limit=limit)
     report.checks |= proof.checks
+    if fitted.groups:
+        report.checks["left_out"] = fitted.check
+        report.warnings.append(fitted.sentence)
     report.warnings += proof.warnings
     if error := proof.error:
+        if isinstance(error, LayerTooLargeError) and fitted.groups:
+            error.hint = f"{fitted.sentence} That was not enough. {error.hint}"
+            error.details["left_out"] = fitted.check["left_out"]
         raise error
     needed = ", ".join(str(one) for one in proof.checks["libraries"]["from_runtime"]) or "nothing"
     log.info("proved %d native files; of the runtime they need %s", proof.checks["elf"]["files"], needed)
-    return bool(build.bundled)
+    return fitted.plan
 
 
 def _find_libraries(build: Build, plan: Plan, proof: Proof) -> tuple[Bundled, ...]:
@@ -369,6 +430,7 @@ def _check_imports(build: Build, modules: Sequence[Modules], file: Path, code_sh
                 kept=build.settings.cache / "imports",
                 digest=build.digest,
                 code_sha256=code_sha256,
+                elsewhere=build.options.excluded,
             )
         except OSError as problem:  # no room to unpack the layer once more says nothing about it
             result = import_check.Result("not_run", f"the layer could not be unpacked ({problem})")

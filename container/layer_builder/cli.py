@@ -50,7 +50,7 @@ _VALUED = {
     "--system-libraries",
     "--constraint",
     "--options-file",
-} | {"--size-limit"}
+} | {"--size-limit", "--exclude"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
 examples:
@@ -115,6 +115,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values["allow_sdist"] = tuple(values["allow_sdist"])
     values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
     values["constraints"] = tuple(values["constraints"])
+    values["exclude"] = tuple(values["exclude"])
     return Options(**values, attempt=_attempt())
 
 
@@ -230,6 +231,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--size-limit", type=int, default=MAX_UNZIPPED_BYTES, metavar="BYTES",
         help="how large the layer may be unzipped (default: %(default)s, what Lambda takes)")  # fmt: skip
+    add(
+        "--no-fit",
+        dest="fit",
+        action="store_false",
+        help="do not leave tests, headers and the like out of a layer that is too large",
+    )
+    add("--slim", action="store_true", help="leave tests, headers and the like out of a layer of any size")
+    add("--exclude", action="append", default=[], metavar="PROJECT",
+        help="leave a package out that the runtime or another layer has (repeatable)")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -15,10 +15,17 @@ CHECK, AUTO = "check", "auto"  # what to do about missing shared libraries
 # A package's name as RPM takes it, so that none can be an option, a pattern or a path to a package manager.
 _SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 
+# https://packaging.python.org/en/latest/specifications/name-normalization/
+_PROJECT = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]{0,126}[A-Z0-9]", re.IGNORECASE | re.ASCII)
+
 
 def staged(name: str, staging: str, attempt: int) -> str:
     """Say where a build leaves something below its prefix: no attempt needs to replace another's."""
     return f"{staging}{attempt}/{name}"
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,9 @@ class Options:
         else names of system packages whose libraries are bundled besides.
         import_check: whether what was asked for is imported from the finished zip, where that can be.
         size_limit: how many bytes the layer may have unzipped.
+        fit: whether a layer over that limit is made to fit by leaving out what it can do without.
+        slim: whether that is left out of a layer of any size.
+        exclude: projects that are left out of the layer although something requires them.
     """
 
     path: str = ""
@@ -73,6 +83,9 @@ class Options:
     system_libraries: tuple[str, ...] = (CHECK,)
     import_check: bool = True
     size_limit: int = MAX_UNZIPPED_BYTES
+    fit: bool = True
+    slim: bool = False
+    exclude: tuple[str, ...] = ()
 
     @property
     def report_place(self) -> str:
@@ -92,7 +105,12 @@ class Options:
     @property
     def sdist_projects(self) -> frozenset[str]:
         """The projects that may be built from source, by their normalized names."""
-        return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in self.allow_sdist)
+        return frozenset(map(_normalized, self.allow_sdist))
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The projects that are left out, by their normalized names."""
+        return frozenset(map(_normalized, self.exclude))
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anyone.
@@ -121,6 +139,9 @@ class Options:
                     f"--system-libraries does not take {name!r}{' beside others' if alone else ''}.",
                     hint=f"Give {CHECK}, {AUTO}, or names of packages such as unixODBC.",
                 )
+        if wrong := next((name for name in self.exclude if not _PROJECT.fullmatch(name)), None):
+            hint = "Give the name of a package such as boto3."
+            raise UsageError(f"--exclude does not take {wrong!r}.", hint=hint)
         if self.size_limit < 1:
             raise UsageError("--size-limit is a number of bytes, at least 1.")
         if self.description is not None and len(self.description) > MAX_DESCRIPTION:

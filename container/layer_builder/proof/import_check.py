@@ -41,7 +41,7 @@ from layer_builder.ground.errors import BuildError
 from layer_builder.proof import base_libraries, import_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from layer_builder.ground.confinement import Confined
     from layer_builder.ground.interpreter import Interpreter
@@ -81,6 +81,7 @@ _NOT_MODULES = frozenset(
     }
 )
 _MISSING_LIBRARY = re.compile(r"(lib[^\s:'\"]+\.so[.\d]*): cannot open shared object file")
+_MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")
 _MISSING_VERSION = re.compile(r"version [`']([A-Za-z]+)_([\d.]+)' not found")
 
 
@@ -286,6 +287,7 @@ def check(
     limits: Limits | None = None,
     scratch: Path | None = None,
     code_sha256: str = "",
+    elsewhere: Collection[str] = (),
 ) -> Result:
     """Import modules from a layer's zip.
 
@@ -298,6 +300,8 @@ def check(
         limits: what the modules may use.
         scratch: where to unpack the layer (default: the system's folder for temporary files).
         code_sha256: of the zip, in base64: after the modules ran, it must still have that.
+        elsewhere: projects (by normalized name) that the function has from elsewhere: an import that only
+            lacks these says nothing about the layer.
 
     Raises:
         UnpackError: the zip cannot be unpacked, for another reason than a full disk.
@@ -316,7 +320,7 @@ def check(
     if record:
         with suppress(OSError, ValueError, TypeError):
             return _revive(json.loads(Path(record).read_bytes()))
-    result = _run(layer, target, packages, found, limits, scratch)
+    result = _run(layer, target, packages, found, limits, scratch, elsewhere)
     if code_sha256 and (now := _sha256(layer)) != code_sha256:
         raise LayerChangedError(
             "The layer's zip was changed while its modules were imported: "
@@ -366,6 +370,7 @@ def _run(
     found: Interpreter,
     limits: Limits,
     scratch: Path | None,
+    elsewhere: Collection[str],
 ) -> Result:
     with tempfile.TemporaryDirectory(
         prefix="layer-builder-", dir=scratch, ignore_cleanup_errors=True
@@ -379,13 +384,14 @@ def _run(
         wanted = [module for package in packages for module in package.essential]
         wanted += [module for package in packages for module in package.others]
         environment = _environment(folder, target, found)
-        result = _import(folder, wanted, packages, found, target, environment, limits)
+        result = _import(folder, wanted, packages, found, target, environment, limits, elsewhere)
         if result.status != "passed":
             return result
         if not _differs_wrapped(folder / "opt", target):
             return replace(result, wrapped="same")
         environment["PYTHONPATH"] = str(folder / "opt" / target.site_packages)
-        wrapped = _import(folder, list(result.modules), packages, found, target, environment, limits)
+        again = list(result.modules)
+        wrapped = _import(folder, again, packages, found, target, environment, limits, elsewhere)
     return replace(
         result,
         wrapped="passed" if wrapped.status == "passed" and not wrapped.warnings else "failed",
@@ -402,6 +408,7 @@ def _import(
     target: Target,
     environment: dict[str, str],
     limits: Limits,
+    elsewhere: Collection[str],
 ) -> Result:
     """Import modules from an unpacked layer in a process of their own."""
     config = {
@@ -426,7 +433,7 @@ def _import(
         )
         for package in packages
     ]
-    return _judge(asked, conversation, found, target)
+    return _judge(asked, conversation, found, target, elsewhere)
 
 
 def _differs_wrapped(opt: Path, target: Target) -> bool:
@@ -717,7 +724,11 @@ def _ended(status: int | None) -> str:
 
 
 def _judge(
-    packages: Sequence[Modules], conversation: _Conversation, found: Interpreter, target: Target
+    packages: Sequence[Modules],
+    conversation: _Conversation,
+    found: Interpreter,
+    target: Target,
+    elsewhere: Collection[str],
 ) -> Result:
     answers, output, ending = conversation.answers, conversation.output, conversation.ending
     if conversation.failure or not conversation.confined or (ending and not answers.begun):
@@ -735,7 +746,7 @@ def _judge(
     failures, warnings, ours = [], [], []
     for module, error in errors.items():
         package = owner[module]
-        if reason := _machines_fault(error, target):
+        if reason := _machines_fault(error, target) or _excluded(error, elsewhere):
             ours.append(f"{module}: {reason}")
         elif module in package.essential:
             failures.append(_failure(package.package, module, error))
@@ -766,6 +777,14 @@ def _machines_fault(error: Error, target: Target) -> str:
             ceiling = base_libraries.ceilings(target.runtime.glibc)
             if match[1] in ceiling and not base_libraries.is_newer(match[1], match[2], ceiling):
                 return f"its libraries have no {match[1]}_{match[2]}"
+    return ""
+
+
+def _excluded(error: Error, elsewhere: Collection[str]) -> str:
+    """Recognize what the function has from elsewhere; modules are mostly called as projects are."""
+    for text in (error.text, *error.causes):
+        if (match := _MISSING_MODULE.search(text)) and re.sub(r"[-_.]+", "-", match[1]).lower() in elsewhere:
+            return f"{match[1]} is excluded from the layer"
     return ""
 
 

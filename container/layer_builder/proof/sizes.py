@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layer_builder.ground.errors import LayerTooLargeError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
+from layer_builder.layer.fit import SOURCES, TEST_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,26 +20,6 @@ _TIGHT = 0.9  # of the limit: from here on we say how little is left
 # The runtimes bring boto3 and what only it needs (AWS Lambda Developer Guide, "Building Lambda functions with
 # Python", "Runtime-included SDK versions").
 _IN_RUNTIME = frozenset({"boto3", "botocore", "s3transfer", "jmespath"})
-_TEST_FOLDERS = frozenset({"test", "tests"})
-_SOURCES = frozenset(
-    {
-        ".a",
-        ".c",
-        ".cc",
-        ".cpp",
-        ".cu",
-        ".f",
-        ".f90",
-        ".h",
-        ".hpp",
-        ".hxx",
-        ".inc",
-        ".lib",
-        ".pxd",
-        ".pxi",
-        ".pyx",
-    }
-)
 
 
 class LayerFile(NamedTuple):
@@ -141,11 +122,11 @@ def _dispensable(path: str, package: str) -> str | None:
     suffix = posixpath.splitext(path)[1]
     if suffix == ".pyc":
         return "bytecode (imports get slower)"
-    if not _TEST_FOLDERS.isdisjoint(path.split("/")[:-1]):
+    if not TEST_FOLDERS.isdisjoint(path.split("/")[:-1]):
         return "tests (a few packages use theirs at run time)"
     if suffix == ".pyi":
         return "type stubs"
-    return "sources, headers and static libraries" if suffix in _SOURCES else None
+    return "sources, headers and static libraries" if suffix in SOURCES else None
 
 
 def _largest_first(sizes: Counter[str]) -> dict[str, int]:

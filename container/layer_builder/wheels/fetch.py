@@ -26,7 +26,7 @@ from layer_builder.ground.errors import (
 from layer_builder.ground.limits import MAX_DOWNLOAD_BYTES, MAX_FILE_BYTES, MAX_UNZIPPED_BYTES
 from layer_builder.indexes import sources
 from layer_builder.requirements.origins import Origins
-from layer_builder.wheels import wheel
+from layer_builder.wheels import gpu, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +135,11 @@ def _take_over(pick: Pick, cached: Path, own: Path) -> None:
         )
 
 
+def _limit(pick: Pick) -> int:
+    """Say how many bytes a file may have."""
+    return gpu.MAX_FILE_BYTES if gpu.is_gpu(pick.name) else MAX_FILE_BYTES
+
+
 class _NotItError(Exception):
     """A file is another than its place says."""
 
@@ -150,7 +155,7 @@ class _Budget:
         self._left = MAX_DOWNLOAD_BYTES
         self._lock = threading.Lock()
         for pick in picks:
-            if (pick.size or 0) > MAX_FILE_BYTES:
+            if (pick.size or 0) > _limit(pick):
                 raise LayerTooLargeError(
                     f"{pick.filename} alone has {pick.size:,} bytes; "
                     f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers, unzipped.",
@@ -196,7 +201,7 @@ def _download(pick: Pick, path: Path, access: Access, budget: _Budget, stop: thr
     from layer_builder.indexes import web
 
     digest = hashlib.sha256()
-    limit = min(pick.size, MAX_FILE_BYTES) if pick.size else MAX_FILE_BYTES
+    limit = min(pick.size, _limit(pick)) if pick.size else _limit(pick)
     with web.get(pick.url, access) as response, files.written_atomically(path) as stream:
         for chunk in response.chunks(limit):
             if stop.is_set():

@@ -27,7 +27,7 @@ from zlib_ng import zlib_ng
 from layer_builder.ground import files
 from layer_builder.ground.errors import LayerTooLargeError, UnsafeWheelError, WheelTooComplexError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
-from layer_builder.wheels import paths
+from layer_builder.wheels import gpu, paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -199,7 +199,7 @@ def verify(pick: Pick, file: Path, collector: Collector | None = None) -> Wheel:
 def _check_sizes(pick: Pick, infos: Iterable[zipfile.ZipInfo]) -> None:
     """Sum what the wheel says it will unzip to, before any of it is inflated."""
     total = sum(info.file_size for info in infos)
-    if total > MAX_UNZIPPED_BYTES:
+    if total > (gpu.MAX_UNZIPPED_BYTES if gpu.is_gpu(pick.name) else MAX_UNZIPPED_BYTES):
         raise LayerTooLargeError(
             f"{pick.name} {pick.version} alone unzips to {total:,} bytes; "
             f"Lambda takes {MAX_UNZIPPED_BYTES:,} for a function with all its layers.",

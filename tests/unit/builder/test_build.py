@@ -9,7 +9,7 @@ import pytest
 
 from layer_builder.build import build
 from layer_builder.ground import interpreter
-from layer_builder.ground.errors import BuildError, LayerTooLargeError
+from layer_builder.ground.errors import BuildError, LayerTooLargeError, RequirementsError
 from layer_builder.ground.target import RUNTIMES
 from layer_builder.options import Options
 from layer_builder.proof.import_check import ImportCheckError
@@ -120,6 +120,131 @@ def test_the_size_limit_counts_to_the_byte(builder: Builder, index: Index, room:
             builder("big", size_limit=size + room)
         assert builder.left() == []
         assert builder.report.checks["size"]["status"] == "failed"
+
+
+BIG = {"big/__init__.py": "x = 1\n" * 1000, "big/a.h": "h" * 500, "big/tests/test_big.py": "t" * 700}
+
+
+def test_a_layer_over_the_limit_is_made_to_fit_and_says_so(builder: Builder, index: Index) -> None:
+    make_wheel(index.folder, "big", files=BIG)
+    whole = builder("big")
+    digest, size = builder.report.layer and builder.report.layer.digest, sum(map(len, whole.values()))
+    assert "left_out" not in builder.report.checks
+    less = builder("big", size_limit=size - 600)
+    assert whole.keys() - less.keys() == {"python/big/a.h", "python/big/tests/test_big.py"}
+    assert {path: whole[path] for path in less} == less  # RECORD among them
+    check = builder.report.checks
+    assert (check["left_out"]["status"], check["left_out"]["bytes"]) == ("fitted", 1200)
+    assert [one["packages"] for one in check["left_out"]["left_out"]] == [{"big": 500}, {"big": 700}]
+    assert check["size"]["status"] == "passed"
+    assert sum(one.unzipped_bytes for one in builder.report.packages) == size - 1200
+    assert any("to fit into" in one and "tests (0.0 MB of big)" in one for one in builder.report.warnings)
+    assert builder.report.layer
+    assert builder.report.layer.digest != digest
+    assert builder("big", size_limit=size - 600) == less
+
+
+def test_a_layer_that_cannot_be_made_to_fit_says_what_was_tried(builder: Builder, index: Index) -> None:
+    make_wheel(index.folder, "big", files=BIG)
+    with pytest.raises(LayerTooLargeError, match="the limit for it is 100") as caught:
+        builder("big", size_limit=100)
+    assert "Left out of the layer, to fit into 100 bytes: headers" in caught.value.hint
+    assert "That was not enough." in caught.value.hint
+    assert [one["bytes"] for one in caught.value.details["left_out"]] == [500, 700]
+    with pytest.raises(LayerTooLargeError) as caught:
+        builder("big", size_limit=100, fit=False)
+    assert "Left out" not in caught.value.hint
+    assert builder.left() == []
+
+
+def test_slim_leaves_out_of_any_layer(builder: Builder, index: Index) -> None:
+    make_wheel(index.folder, "big", files=BIG)
+    layer = builder("big", slim=True)
+    assert not {"python/big/a.h", "python/big/tests/test_big.py"} & layer.keys()
+    assert builder.report.checks["left_out"]["status"] == "slim"
+
+
+@needs_python
+def test_bytecode_takes_no_room_that_tests_then_lack(builder: Builder, index: Index) -> None:
+    """It is added to what is there, and never a reason to leave something out."""
+    make_wheel(index.folder, "big", files=BIG)
+    size = sum(map(len, builder("big").values()))
+    layer = builder("big", size_limit=size, bytecode=True)
+    assert builder.report.checks["bytecode"]["status"] == "skipped"
+    assert "python/big/tests/test_big.py" in layer
+    layer = builder("big", size_limit=size + 100_000, bytecode=True)
+    assert any(path.endswith(".pyc") for path in layer)
+
+
+@needs_gcc
+def test_what_is_left_is_proved_anew(builder: Builder, index: Index, tmp_path: Path) -> None:
+    """A library that was among the tests is missing when they are gone, and that is said."""
+    soname = "libodd.so.7"
+    odd = compile_one(tmp_path / "made", Library(soname, soname=soname)).read_bytes()
+    made = Library(
+        "native.abi3.so", source=module_source("native"), needed=(soname,), rpath="$ORIGIN/pkg/tests"
+    )
+    files = {
+        "native.abi3.so": compile_one(tmp_path / "made", made).read_bytes(),
+        f"pkg/tests/{soname}": odd,
+        "pkg/tests/test_it.py": "",
+    }
+    make_wheel(index.folder, "native", files=files)
+    builder("native", import_check=False)
+    with pytest.raises(MissingLibraryError, match=r"native needs libodd\.so\.7"):
+        builder("native", slim=True)
+
+
+def test_excluded_packages_are_resolved_and_not_fetched(builder: Builder, index: Index) -> None:
+    make_wheel(index.folder, "app", requires=("The_SDK<2", "core"))
+    make_wheel(index.folder, "the-sdk", "1.0", requires=("core<3",))
+    for version in ("2.0", "3.0"):
+        make_wheel(index.folder, "core", version)
+    layer = builder("app", exclude=("the.sdk",), import_check=False)
+    assert [(one.name, one.version) for one in builder.report.packages] == [("app", "1.0"), ("core", "2.0")]
+    assert not [path for path in layer if "sdk" in path]
+    assert not list((builder.settings.cache / "wheels").rglob("the_sdk*"))
+    assert builder.report.warnings == []
+
+
+def test_who_excludes_what_nothing_requires_is_told(builder: Builder, index: Index) -> None:
+    make_wheel(index.folder, "boto3")
+    make_wheel(index.folder, "app", requires=("boto3",))
+    builder("app", exclude=("bot03",), import_check=False)
+    assert builder.report.warnings[0] == (
+        "Nothing requires bot03, so there is nothing of it to exclude. Did you mean boto3?"
+    )
+    with pytest.raises(RequirementsError, match="All 2 packages are excluded"):
+        builder("app", exclude=("boto3", "app"))
+
+
+@needs_python
+def test_an_import_that_lacks_what_is_excluded_says_nothing_about_the_layer(
+    builder: Builder, index: Index
+) -> None:
+    make_wheel(index.folder, "boto3")
+    make_wheel(index.folder, "app", files={"app.py": "import boto3.session\n"}, requires=("boto3",))
+    builder("app", exclude=("boto3",))
+    check = builder.report.checks["imports"]
+    assert check["status"] == "not_run"
+    assert "app: boto3 is excluded from the layer" in check["reason"] or "this machine" not in check["reason"]
+    make_wheel(index.folder, "bad", files={"bad.py": "import elsewhere\n"}, requires=("boto3",))
+    with pytest.raises(ImportCheckError, match="elsewhere"):
+        builder("bad", exclude=("boto3",))
+
+
+def test_packages_that_others_layers_have_too_are_told(builder: Builder, index: Index) -> None:
+    for name in ("botocore", "opentelemetry-api", "opentelemetry-sdk"):
+        make_wheel(index.folder, name)
+    make_wheel(index.folder, "boto3", requires=("botocore",))
+    builder("opentelemetry-sdk|opentelemetry-api|botocore", import_check=False)
+    first, second = builder.report.warnings
+    assert first.startswith("The layer has botocore without boto3: ")
+    assert second.startswith("The layer has opentelemetry-api and opentelemetry-sdk of its own: ")
+    builder("boto3", import_check=False)
+    assert builder.report.warnings == []
+    builder("boto3", exclude=("botocore",), import_check=False)
+    assert builder.report.warnings[0].startswith("The layer has boto3 without botocore: ")
 
 
 @needs_python
