@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_builder import delivery
+from layer_builder.ground import wording
 from layer_builder.ground.errors import LayerTooLargeError, RequirementsError
 from layer_builder.ground.target import Target
 from layer_builder.layer import archive, companions, fit
@@ -29,6 +30,7 @@ from layer_builder.wheels.fetch import fetch, is_cached, path_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from layer_builder.ground.errors import BuildError
     from layer_builder.ground.settings import Settings
     from layer_builder.layer.archive import Plan
     from layer_builder.layer.bytecode import Compiler
@@ -58,6 +60,7 @@ class Build:
         ran_code: whether code of packages may have run.
         compiler: of bytecode, where that is wanted and can be had.
         bundled: system libraries that complete the layer.
+        not_bundled: why none can be had, if some are wanted.
         said: how many of the report's warnings are about the choice, and so not about the layer.
     """
 
@@ -70,6 +73,7 @@ class Build:
     ran_code: bool = False
     compiler: Compiler | None = None
     bundled: tuple[Bundled, ...] = ()
+    not_bundled: BuildError | None = None
     said: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,8 +95,8 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     """
     delivery.connect(options)
     at_hand = _choose(options, settings, report)
-    # What named system packages bring is known only later; without them, wheels alone may be all it takes.
-    if not options.system_packages and _reuse(at_hand):
+    # What system packages bring is known only later; without them, wheels alone may be all it takes.
+    if not _needs_more(at_hand) and _reuse(at_hand):
         return
     with ExitStack() as end:
         wheels = _fetch(at_hand, end)
@@ -225,6 +229,21 @@ def _asked(build: Build) -> dict[str, Any]:
     }
 
 
+def _needs_more(build: Build) -> bool:
+    """Tell whether it is known before any wheel is fetched that wheels alone are not to be the layer."""
+    from layer_builder.proof import base_libraries
+
+    options = build.options
+    if options.system_packages or options.needed_libraries:
+        return True
+    names = {pick.name for pick in build.picks} if options.bundles else set()
+    return any(
+        base_libraries.RUN_TIME_NEEDS[name].libraries
+        and names.isdisjoint(base_libraries.RUN_TIME_NEEDS[name].brought_by)
+        for name in names & base_libraries.RUN_TIME_NEEDS.keys()
+    )
+
+
 def _reuse(build: Build) -> bool:
     """Take the zip that is there already, if it is the one, with what was found of it."""
     report, shelf = build.report, delivery.shelf(build.options)
@@ -329,10 +348,13 @@ def _prove(build: Build, plan: Plan) -> Plan:
         report.checks["left_out"] = fitted.check
         report.warnings.append(fitted.sentence)
     report.warnings += proof.warnings
+    if proof.by_name and build.not_bundled:
+        report.warnings.append(f"Missing libraries could not be bundled: {build.not_bundled.message}")
     if error := proof.error:
         if isinstance(error, LayerTooLargeError) and fitted.groups:
             error.hint = f"{fitted.sentence} That was not enough. {error.hint}"
             error.details["left_out"] = fitted.check["left_out"]
+        _tell_of_bundling(build, error)
         raise error
     needed = ", ".join(str(one) for one in proof.checks["libraries"]["from_runtime"]) or "nothing"
     log.info("proved %d native files; of the runtime they need %s", proof.checks["elf"]["files"], needed)
@@ -340,28 +362,64 @@ def _prove(build: Build, plan: Plan) -> Plan:
 
 
 def _find_libraries(build: Build, plan: Plan, proof: Proof) -> tuple[Bundled, ...]:
-    """Find the system libraries that the layer lacks, if they are wanted and that is all that is wrong."""
-    named = build.options.system_packages
-    if not build.options.bundles:
-        return ()
-    from layer_builder.proof import prove
-    from layer_builder.proof.libraries import MissingLibraryError
-    from layer_builder.system_libraries import bundling
-    from layer_builder.system_libraries.package_manager import SystemLibrariesUnavailableError
+    """Find the system libraries that the layer lacks, if they are wanted and that is all that is wrong.
 
-    wanted = bundling.wanted(proof.missing)
-    if not wanted and not named:
+    Where none can be had, what is missing stays missing: an error or a warning, as where none are wanted.
+    """
+    options = build.options
+    if not options.bundles:
+        return ()
+    from layer_builder.proof.libraries import MissingLibraryError
+
+    asked = options.system_packages or options.needed_libraries
+    if not proof.missing and not proof.by_name and not asked:
         return ()
     if any(not isinstance(error, MissingLibraryError) for error in proof.errors):
+        return ()
+    from layer_builder.proof import base_libraries, prove
+    from layer_builder.system_libraries import bundling
+    from layer_builder.system_libraries.package_manager import (
+        RepositoryError,
+        SystemLibrariesUnavailableError,
+    )
+
+    wanted = bundling.wanted(proof.missing)
+    by_name = [bundling.LoadedByName(library, package) for package, library in proof.by_name]
+    by_name += [bundling.LoadedByName(library, stops=True) for library in options.needed_libraries]
+    stopping = [one.library for one in wanted if one.stops]
+    if not all(map(base_libraries.in_linux, stopping)) or len(wanted) > bundling.MOST:
+        return ()
+    if not wanted and not by_name and not options.system_packages:
         return ()
     with build.report.timed("system_libraries"), storage.unwritable(tempfile.gettempdir()):
         native = prove.native_files(plan)
         try:
-            return bundling.find(native, build.target, named, build.settings)
-        except SystemLibrariesUnavailableError:
-            if named or any(one.stops for one in wanted):
+            return bundling.find(native, build.target, options.system_packages, build.settings, by_name)
+        except (SystemLibrariesUnavailableError, RepositoryError) as reason:
+            if asked:
                 raise
-            return ()  # the runtime may have what is missing: the proof's warning remains
+            build.not_bundled = reason
+            return ()
+
+
+def _tell_of_bundling(build: Build, error: BuildError) -> None:
+    """Add to the error of missing libraries how to have them bundled, or why they could not be."""
+    from layer_builder.proof import base_libraries
+    from layer_builder.proof.libraries import MissingLibraryError
+
+    if not isinstance(error, MissingLibraryError):
+        return
+    if reason := build.not_bundled:
+        error.hint = wording.sentence(
+            f"{error.hint} The libraries could not be bundled: {reason.message} {reason.hint}"
+        )
+        error.details["bundling"] = {"code": reason.code, "message": reason.message}
+        error.exit_status = reason.exit_status
+    elif not build.options.bundles and build.target.runtime.glibc >= base_libraries.SYSTEM_GLIBC:
+        error.hint = wording.sentence(
+            f'{error.hint} Or have them bundled from Amazon Linux: system-libraries = "auto"'
+            " (--system-libraries auto)."
+        )
 
 
 def _with_libraries(build: Build, plan: Plan) -> Plan:

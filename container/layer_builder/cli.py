@@ -16,7 +16,7 @@ from layer_builder.ground import redaction, wording
 from layer_builder.ground.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
 from layer_builder.ground.target import ARCHITECTURES, RUNTIMES
-from layer_builder.options import CHECK, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options, staged
+from layer_builder.options import AUTO, DEFAULT_ARCHITECTURE, DEFAULT_RUNTIME, Options, staged
 from layer_builder.results.report import Report
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _VALUED = {
     "--version-id",
     "--allow-sdist",
     "--system-libraries",
+    "--needed-library",
     "--constraint",
     "--options-file",
 } | {"--size-limit", "--exclude"}
@@ -113,7 +114,8 @@ def parse(arguments: Sequence[str]) -> Options:
     """
     values = vars(_parser().parse_args(_expanded(arguments)))
     values["allow_sdist"] = tuple(values["allow_sdist"])
-    values["system_libraries"] = tuple(values["system_libraries"]) or (CHECK,)
+    values["system_libraries"] = tuple(values["system_libraries"]) or (AUTO,)
+    values["needed_libraries"] = tuple(values["needed_libraries"])
     values["constraints"] = tuple(values["constraints"])
     values["exclude"] = tuple(values["exclude"])
     return Options(**values, attempt=_attempt())
@@ -212,8 +214,11 @@ def _parser() -> argparse.ArgumentParser:
         help="may be built from source (repeatable)",
     )
     add("--system-libraries", action="append", default=[], metavar="HOW",
-        help="missing shared libraries: check (the default) fails, auto bundles them, the name of a system "
+        help="missing shared libraries: auto (the default) bundles them, check fails, the name of a system "
         "package bundles that one's too (repeatable)")  # fmt: skip
+    add("--needed-library", dest="needed_libraries", action="append", default=[], metavar="SONAME",
+        help="a library that a trial of the layer found missing, such as libvips.so.42: it is bundled as "
+        "well (repeatable)")  # fmt: skip
     add(
         "--constraint",
         dest="constraints",

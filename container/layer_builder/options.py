@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from layer_builder.ground.errors import UsageError
 from layer_builder.ground.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
+from layer_builder.proof import missing_libraries
 
 DEFAULT_RUNTIME = "python3.13"
 DEFAULT_ARCHITECTURE = "arm64"
 CHECK, AUTO = "check", "auto"  # what to do about missing shared libraries
+MAX_NEEDED_LIBRARIES = 100
 
 # A package's name as RPM takes it, so that none can be an option, a pattern or a path to a package manager.
 _SYSTEM_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
@@ -53,8 +55,9 @@ class Options:
         allow_sdist: projects that may be built from source.
         constraints: versions that packages must have if they are needed, such as `urllib3<2`.
         bytecode: whether compiled bytecode is wanted.
-        system_libraries: `("check",)`: missing shared libraries are an error; `("auto",)`: they are bundled;
+        system_libraries: `("auto",)`: missing shared libraries are bundled; `("check",)`: they are an error;
         else names of system packages whose libraries are bundled besides.
+        needed_libraries: sonames that a trial of the layer found missing, to be bundled as well.
         import_check: whether what was asked for is imported from the finished zip, where that can be.
         size_limit: how many bytes the layer may have unzipped.
         fit: whether a layer over that limit is made to fit by leaving out what it can do without.
@@ -80,7 +83,8 @@ class Options:
     allow_sdist: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     bytecode: bool = False
-    system_libraries: tuple[str, ...] = (CHECK,)
+    system_libraries: tuple[str, ...] = (AUTO,)
+    needed_libraries: tuple[str, ...] = ()
     import_check: bool = True
     size_limit: int = MAX_UNZIPPED_BYTES
     fit: bool = True
@@ -142,12 +146,25 @@ class Options:
         if wrong := next((name for name in self.exclude if not _PROJECT.fullmatch(name)), None):
             hint = "Give the name of a package such as boto3."
             raise UsageError(f"--exclude does not take {wrong!r}.", hint=hint)
+        self._check_needed_libraries()
         if self.size_limit < 1:
             raise UsageError("--size-limit is a number of bytes, at least 1.")
         if self.description is not None and len(self.description) > MAX_DESCRIPTION:
             raise UsageError(f"The description has more than {MAX_DESCRIPTION} characters.")
         if self.license is not None and len(self.license) > MAX_LICENSE:
             raise UsageError(f"The license has more than {MAX_LICENSE} characters.")
+
+    def _check_needed_libraries(self) -> None:
+        for name in self.needed_libraries:
+            if not missing_libraries.is_soname(name):
+                raise UsageError(
+                    f"--needed-library does not take {name!r}.",
+                    hint="Give a shared library's name as it is loaded, such as libvips.so.42.",
+                )
+        if len(self.needed_libraries) > MAX_NEEDED_LIBRARIES:
+            raise UsageError(f"--needed-library goes {MAX_NEEDED_LIBRARIES} times at most.")
+        if self.needed_libraries and not self.bundles:
+            raise UsageError(f"--needed-library has no meaning beside --system-libraries {CHECK}.")
 
     def _check_places(self) -> None:
         if self.output and self.publish_bucket:

@@ -159,7 +159,13 @@ def _system_package(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         **{key: str(document[key]) for key in ("name", "version", "architecture", "license", "source")},
         "files": [
-            {"path": str(file["path"]), "sha256": str(file["sha256"]), "bytes": int(file["bytes"])}
+            {
+                "path": str(file["path"]),
+                "sha256": str(file["sha256"]),
+                "bytes": int(file["bytes"]),
+                # A job that began before the builder told that tells of nobody.
+                "needed_by": [str(one) for one in file.get("needed_by", ())],
+            }
             for file in document["files"]
         ],
     }

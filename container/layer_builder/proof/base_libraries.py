@@ -93,13 +93,19 @@ _BY_PACKAGE = {
     "mysqlclient": "Require pymysql instead: it needs no client library.",
 }
 
+# Nvidia's, not libcurl and libcups.
+_GPUS = (
+    *("libcuda*.so*", "libcudart*.so*", "libcublas*.so*", "libcudnn*.so*", "libcufft*.so*", "libcufile*.so*"),
+    *("libcupti*.so*", "libcurand*.so*", "libcusolver*.so*", "libcusparse*.so*", "libcutensor*.so*"),
+    *("libnccl*.so*", "libnvidia*.so*", "libnvinfer*.so*", "libnvjitlink*.so*", "libnvJitLink*.so*"),
+    *("libnvjpeg*.so*", "libnvrtc*.so*", "libnvToolsExt*.so*", "libnvshmem*.so*"),
+)
 # The same for any other package, by patterns of the missing library; the first match counts.
 _BY_LIBRARY = (
     ("lib[GX]*.so.*", _DISPLAY),
     ("libxcb*.so.*", _DISPLAY),
     ("lib[SI][MC]*.so.6", _DISPLAY),
-    ("libcu*.so*", _GPU),
-    ("libnv*.so*", _GPU),
+    *((pattern, _GPU) for pattern in _GPUS),
     (
         "libc.musl-*",
         "The file is made for Alpine Linux (musl), Lambda's is glibc: take another version of {package}.",
@@ -126,16 +132,12 @@ def remedy(package: str, libraries: Iterable[str]) -> str:
     return _ANYTHING_ELSE.format(package=package)
 
 
-_BUNDLING = 'Or have it bundled from Amazon Linux: system-libraries = "auto" (--system-libraries auto).'
-_NOT_IN_LINUX = ("libcu*.so*", "libnv*.so*", "libc.musl-*")
+_NOT_IN_LINUX = (*_GPUS, "libc.musl-*")
 
 
-def bundling(libraries: Iterable[str], glibc: tuple[int, int]) -> str:
-    """Say how missing libraries can be bundled, if they can be, for a runtime with this C library."""
-    for library in libraries:
-        if glibc < SYSTEM_GLIBC or any(fnmatchcase(library, pattern) for pattern in _NOT_IN_LINUX):
-            return ""
-    return _BUNDLING
+def in_linux(library: str) -> bool:
+    """Tell whether a distribution may have a library: not GPUs' and not another C library's."""
+    return not any(fnmatchcase(library, pattern) for pattern in _NOT_IN_LINUX)
 
 
 # Extension modules and libraries that a package tries and can do without: package, and pattern of the path
@@ -165,21 +167,27 @@ class RunTimeNeeds:
         libraries: sonames that it loads with dlopen (ctypes, cffi).
         programs: commands that it starts.
         remedy: what to do.
-        packages: those of Amazon Linux 2023 that have the libraries, to be named in `system-libraries`.
+        packages: those of Amazon Linux 2023 that have the libraries.
+        besides: what it needs beside its libraries, which no bundling brings.
+        brought_by: projects of which one brings all of it.
     """
 
     libraries: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     remedy: str = ""
     packages: tuple[str, ...] = ()
+    besides: str = ""
+    brought_by: frozenset[str] = frozenset()
 
     @property
     def advice(self) -> str:
-        """What to do, and what to write to have the libraries bundled."""
+        """What to do, and where the libraries are."""
         if not self.packages:
             return self.remedy
-        names = ", ".join(f'"{name}"' for name in self.packages)
-        return f"{self.remedy} To have the libraries bundled: system-libraries = [{names}]."
+        names, one = ", ".join(self.packages), len(self.packages) == 1
+        return (
+            f"{self.remedy} Amazon Linux 2023 has the libraries in its package{'' if one else 's'} {names}."
+        )
 
 
 _FFMPEG = "Bring ffmpeg; the package imageio-ffmpeg has one, whose path can be set."
@@ -192,15 +200,24 @@ RUN_TIME_NEEDS = {
         ),
         remedy="It needs fonts beside its libraries; fpdf2 and reportlab make PDFs without either.",
         packages=("fontconfig", "glib2", "harfbuzz", "pango"),
+        besides="fonts, and FONTCONFIG_PATH=/opt/fonts (or wherever a fonts.conf names them)",
     ),
     "python-magic": RunTimeNeeds(
         ("libmagic.so.1",),
         remedy="Require puremagic or filetype instead: they need no library, and no database file.",
         packages=("file-libs",),
+        besides="the database: bring a magic.mgc, and name it in the variable MAGIC",
     ),
-    "pyzbar": RunTimeNeeds(("libzbar.so.0",), remedy="Require zxing-cpp instead: it brings all it needs."),
+    "pyzbar": RunTimeNeeds(
+        ("libzbar.so.0",),
+        remedy="Require zxing-cpp instead: it brings all it needs, and pyzbar looks in no folder of a layer.",
+    ),
     "cairocffi": RunTimeNeeds(("libcairo.so.2",), remedy="It needs cairo.", packages=("cairo",)),
-    "pyvips": RunTimeNeeds(("libvips.so.42",), remedy="Require pyvips-binary beside it: it brings libvips."),
+    "pyvips": RunTimeNeeds(
+        ("libvips.so.42",),
+        remedy="Require pyvips-binary beside it: it brings libvips.",
+        brought_by=frozenset({"pyvips-binary"}),
+    ),
     "pdfkit": RunTimeNeeds(
         programs=("wkhtmltopdf",), remedy="Bring wkhtmltopdf; or take fpdf2 or reportlab."
     ),

@@ -97,13 +97,10 @@ def error(libraries: Sequence[MissingLibrary], layer: NativeFiles) -> MissingLib
     first, path = next(iter(lacks.items()))
     example = f"for {layer.shown(path)}" if len(lacks) == 1 else f"{first} for {layer.shown(path)}"
     remedies = [base_libraries.remedy(name, names) for name, names in ordered]
-    bundling = base_libraries.bundling(
-        [name for _, names in ordered for name in names], layer.target.runtime.glibc
-    )
     return MissingLibraryError(
         f"{package} needs {listed(lacks)} ({example}), which {'is' if len(lacks) == 1 else 'are'} neither in"
         f" the layer nor in the runtime.{others}",
-        hint=" ".join(filter(None, dict.fromkeys([*remedies, bundling]))),
+        hint=" ".join(dict.fromkeys(remedies)),
         details={"missing": [_told(library, layer) for library in libraries]},
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from layer_builder.ground.errors import BuildError, WheelTooComplexError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
@@ -56,12 +56,14 @@ class Proof:
         warnings: what a person should know though it stops nothing.
         errors: what does stop the build, the most telling first.
         missing: the libraries that the layer lacks, for whoever can add them to its `lib/`.
+        by_name: those among them that no file names: pairs of the package that loads one, and its soname.
     """
 
     checks: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     errors: tuple[BuildError, ...] = ()
     missing: tuple[MissingLibrary, ...] = ()
+    by_name: tuple[tuple[str, str], ...] = ()
 
     @property
     def error(self) -> BuildError | None:
@@ -144,6 +146,7 @@ def check(
     wrong = list(_wrong_machine(layer))
     too_new = list(_too_new(layer, essential=True))
     missing = libraries.missing(layer, accepted)
+    absent = list(_run_time_needs(layer, files))
     errors = (
         _machine_error(wrong, layer),
         _version_error(too_new, layer),
@@ -161,11 +164,14 @@ def check(
             *_machine_warnings(layer, wrong),
             *_version_warnings(layer),
             *libraries.warnings(missing, layer),
-            *_run_time_warnings(layer, files),
+            *_run_time_warnings(absent),
             *filter(None, [measured.warning]),
         ),
         errors=tuple(error for error in errors if error),
         missing=missing,
+        by_name=tuple(
+            (package, name) for package, verb, names in absent if verb == "loads" for name in names
+        ),
     )
 
 
@@ -303,8 +309,10 @@ def _version_warnings(layer: NativeFiles) -> Iterator[str]:
         )
 
 
-def _run_time_warnings(layer: NativeFiles, files: Iterable[LayerFile]) -> Iterator[str]:
-    """Hint at libraries and programs that no list in a file names."""
+def _run_time_needs(
+    layer: NativeFiles, files: Iterable[LayerFile]
+) -> Iterator[tuple[str, Literal["loads", "starts"], list[str]]]:
+    """Find the libraries that no list in a file names, and the programs, that packages lack."""
     present = {item.facts.soname or "" for item in layer.fitting.values()}
     packages = set()
     for path, package, _ in files:
@@ -313,9 +321,18 @@ def _run_time_warnings(layer: NativeFiles, files: Iterable[LayerFile]) -> Iterat
             present.add(path.rpartition("/")[2])
     for package in sorted(packages & base_libraries.RUN_TIME_NEEDS.keys()):
         needs = base_libraries.RUN_TIME_NEEDS[package]
-        for verb, names in (("loads", needs.libraries), ("starts", needs.programs)):
-            if absent := [name for name in names if name not in present]:
-                yield f"{package} {verb} {listed(absent)}, which the layer has not. {needs.advice}"
+        if not packages.isdisjoint(needs.brought_by):
+            continue
+        if libraries := [name for name in needs.libraries if name not in present]:
+            yield package, "loads", libraries
+        if programs := [name for name in needs.programs if name not in present]:
+            yield package, "starts", programs
+
+
+def _run_time_warnings(absent: Iterable[tuple[str, str, Sequence[str]]]) -> Iterator[str]:
+    for package, verb, names in absent:
+        advice = base_libraries.RUN_TIME_NEEDS[package].advice
+        yield f"{package} {verb} {listed(names)}, which the layer has not. {advice}"
 
 
 def _file(item: LayerElf) -> dict[str, Any]:

@@ -121,4 +121,5 @@ def _parse(content: bytes) -> Record | None:
 
 
 def _system_package(fields: dict[str, Any]) -> SystemPackage:
-    return SystemPackage(**fields | {"files": tuple(SystemFile(**file) for file in fields["files"])})
+    files = (SystemFile(**file | {"needed_by": tuple(file["needed_by"])}) for file in fields["files"])
+    return SystemPackage(**fields | {"files": tuple(files)})

@@ -66,11 +66,14 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class SystemFile:
-    """A shared library of a system package: its path in the layer, its SHA-256, its length in bytes."""
+    """A shared library of a system package: its path in the layer, its SHA-256, its length in bytes, and the
+    packages that need it, or load it by its name.
+    """
 
     path: str
     sha256: str
     bytes: int
+    needed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

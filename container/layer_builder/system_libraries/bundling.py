@@ -2,8 +2,9 @@
 
 Lambda has `/opt/lib` on LD_LIBRARY_PATH. What is missing, and what that needs in turn, is for the proof to
 say (see `libraries`): from the layer's own files and the explicit list of what the runtime has, never from
-what is installed where the layer is built. Each need is a question to the package manager by capability, and
-of the packages it knows only the files that answer a need are taken.
+what is installed where the layer is built. What is loaded by its name only (dlopen) is for whoever knows of
+it to tell: a table, or a failed import. Each need is a question to the package manager by capability, and of
+the packages it knows only the files that answer a need are taken.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from layer_builder.wheels.pick import Pick
 from layer_builder.wheels.wheel import Member, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from layer_builder.ground.settings import Settings
     from layer_builder.ground.target import Target
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 # What may be asked of a package manager, and become a path: files can claim to need options, or patterns.
 _SONAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}")
+# What is asked for at once at most: a package manager that cannot have it all is asked for each by itself.
+MOST = 100
+_MOST_TAKERS = 20
 # How RPM names what a 64-bit library provides (rpm's elfdeps).
 _CAPABILITY = "{}()(64bit)"
 
@@ -56,11 +60,13 @@ class Bundled:
         path: its place in the layer.
         package: what it comes from.
         library: the file.
+        needed_by: the packages whose files need it, or that load it by its name.
     """
 
     path: str
     package: Rpm
     library: SharedLibrary
+    needed_by: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -73,6 +79,21 @@ class Bundled:
         return LayerElf(self.path, self.label, "", replace(self.library.facts, path=self.path))
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedByName:
+    """A library that no file says it needs, and that something loads all the same.
+
+    Attributes:
+        library: its soname.
+        package: who loads it; empty if nobody knows.
+        stops: whether the layer is of no use without it.
+    """
+
+    library: str
+    package: str = ""
+    stops: bool = False
+
+
 def wanted(missing: Iterable[MissingLibrary]) -> list[MissingLibrary]:
     """Choose what is to be bundled of what is missing: all that an import may need, but not Python itself."""
     return [
@@ -83,7 +104,11 @@ def wanted(missing: Iterable[MissingLibrary]) -> list[MissingLibrary]:
 
 
 def find(
-    native: Sequence[LayerElf], target: Target, packages: Sequence[str], settings: Settings
+    native: Sequence[LayerElf],
+    target: Target,
+    packages: Sequence[str],
+    settings: Settings,
+    by_name: Sequence[LoadedByName] = (),
 ) -> tuple[Bundled, ...]:
     """Find the system libraries that complete a layer, by path.
 
@@ -92,6 +117,7 @@ def find(
         target: what it is for.
         packages: names of system packages all of whose libraries are wanted, needed or not.
         settings: say where the cache is.
+        by_name: libraries that are loaded by their names.
 
     Raises:
         SystemLibrariesUnavailableError: there is no package manager here that has any for the target.
@@ -107,15 +133,22 @@ def find(
         while True:
             layer = NativeFiles([*native, *(one.native for one in bundled.values())], target)
             needs = {one.library: one for one in wanted(libraries.missing(layer, ()))}
-            if not (new := sorted(needs.keys() - asked)):
-                return tuple(bundled[path] for path in sorted(bundled))
+            named = {one.library: one for one in by_name if not _is_there(one.library, layer)}
+            if not (new := sorted((needs.keys() | named.keys()) - asked)):
+                takers = _takers(layer, by_name)
+                return tuple(
+                    replace(one, needed_by=tuple(sorted(takers.get(path, ()))[:_MOST_TAKERS]))
+                    for path, one in sorted(bundled.items())
+                )
             asked.update(new)
             shelf.stock(new)
             for name in new:
                 if found := shelf.best(name, {one.package for one in bundled.values()}):
                     bundled[found.path] = found
-                elif needs[name].stops:
+                elif name in needs and needs[name].stops:
                     raise _not_there(needs[name], layer)
+                elif name in named and named[name].stops:
+                    raise _not_there_by_name(named[name])
 
 
 def add(plan: Plan, bundled: Sequence[Bundled]) -> Plan:
@@ -137,7 +170,7 @@ def packages_of(bundled: Iterable[Bundled]) -> list[SystemPackage]:
     """List the packages for the report, by name, each with the files that were taken."""
     files: dict[Rpm, list[SystemFile]] = {}
     for one in bundled:
-        file = SystemFile(one.path, one.library.sha256, one.library.facts.size)
+        file = SystemFile(one.path, one.library.sha256, one.library.facts.size, one.needed_by)
         files.setdefault(one.package, []).append(file)
     return [
         SystemPackage(
@@ -145,6 +178,28 @@ def packages_of(bundled: Iterable[Bundled]) -> list[SystemPackage]:
         )
         for package, taken in sorted(files.items(), key=lambda item: item[0].name)
     ]
+
+
+def _is_there(name: str, layer: NativeFiles) -> bool:
+    """Tell whether dlopen finds a library by its name: in the runtime, or in the layer's folder for them."""
+    return (
+        name in layer.base
+        or base_libraries.is_interpreter(name)
+        or f"{LIBRARY_FOLDER}/{name}" in layer.fitting
+    )
+
+
+def _takers(layer: NativeFiles, by_name: Iterable[LoadedByName]) -> Mapping[str, set[str]]:
+    """Find out for whom each file of the layer is loaded, by path."""
+    takers: dict[str, set[str]] = {}
+    for closure in layer.closures.values():
+        for (path, _), answer in closure.answers.items():
+            if answer is not None:
+                takers.setdefault(answer, set()).add(layer.files[path].package)
+    for one in by_name:
+        if one.package:
+            takers.setdefault(f"{LIBRARY_FOLDER}/{one.library}", set()).add(one.package)
+    return takers
 
 
 class _Shelf:
@@ -225,4 +280,13 @@ def _not_there(need: MissingLibrary, layer: NativeFiles) -> NotInRepositoryError
         f"No package repository has {need.library}, which {package} needs (for {layer.shown(path)}).",
         hint=base_libraries.remedy(package, [need.library]),
         details={"library": need.library, "needed_by": [package, layer.shown(path)]},
+    )
+
+
+def _not_there_by_name(need: LoadedByName) -> NotInRepositoryError:
+    who = f"which {need.package} loads by its name" if need.package else "which a trial of the layer lacked"
+    return NotInRepositoryError(
+        f"No package repository has {need.library}, {who}.",
+        hint=base_libraries.remedy(need.package or "the package", [need.library]),
+        details={"library": need.library, "needed_by": [need.package] if need.package else []},
     )

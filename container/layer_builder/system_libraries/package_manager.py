@@ -37,6 +37,8 @@ _PASSED_ON = re.compile(r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|PATH", r
 # All of them may go on without a repository that they cannot read, and what is only there is then nowhere:
 # microdnf's words, then dnf's, one of whose plugins has a repository that is rarely there.
 _SKIPPED = re.compile(r"Skipping refresh of (.+)|(Ignoring repositories: (?!_dnf_local$).+)", re.MULTILINE)
+_NO_REPOSITORY = re.compile(r"no enabled repositories")
+_INDEX = "repomd.xml"  # of every repository that was read, in the folder for indexes
 _NOTHING = re.compile(r"No packages? |No match for|Unable to find a match|Failed to resolve")
 
 
@@ -109,10 +111,12 @@ class PackageManager:
 
         Raises:
             RepositoryError: a repository cannot be read, or a package is not what it should be.
+            SystemLibrariesUnavailableError: there is no repository at all.
         """
         place = folder / "packages"
         place.mkdir(exist_ok=True)
         done = self._run(wanted, folder, place)
+        self._check_repositories(done, folder / "cache")
         # dnf takes all or nothing, and does not say all that it has not.
         if done.returncode and len(wanted) > 1:
             for one in wanted:
@@ -146,6 +150,17 @@ class PackageManager:
                 f"The package repositories did not answer within {_TIME_LIMIT:.0f} seconds.",
                 hint="Try again; if it stays so, check the network's way to them.",
             ) from error
+
+    def _check_repositories(self, done: subprocess.CompletedProcess[str], cache: Path) -> None:
+        """Tell a machine that has no repositories from repositories that have not what is asked for."""
+        said = f"{done.stdout}\n{done.stderr}"
+        nothing = _NOTHING.search(said) and not _SKIPPED.search(said)
+        if _NO_REPOSITORY.search(said) or (nothing and next(cache.rglob(_INDEX), None) is None):
+            raise SystemLibrariesUnavailableError(
+                f"This machine's {Path(self.program).name} has no package repository.",
+                hint=f"Build in the image, which has {_REPOSITORIES}'s; or take a package that brings its"
+                " libraries.",
+            )
 
     def _check(self, done: subprocess.CompletedProcess[str]) -> None:
         """Tell a package that is not there, which is an answer, from a question that was not answered."""

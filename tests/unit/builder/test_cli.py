@@ -165,7 +165,7 @@ def test_options_in_a_file_are_judged_as_on_the_command_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("given_", "meant", "bundles", "packages"),
     [
-        ((), ("check",), False, ()),
+        ((), ("auto",), True, ()),
         (("check",), ("check",), False, ()),
         (("auto",), ("auto",), True, ()),
         (("unixODBC", "libstdc++"), ("unixODBC", "libstdc++"), True, ("libstdc++", "unixODBC")),
@@ -185,6 +185,29 @@ def test_system_libraries_are_checked_bundled_or_named(
 def test_what_is_no_name_of_a_system_package_is_refused(values: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="--system-libraries does not take"):
         parse("-r", "x", *(f"--system-libraries={value}" for value in values))
+
+
+def test_libraries_that_a_trial_lacked_are_named_by_their_sonames() -> None:
+    options = parse("-r", "x", "--needed-library", "libvips.so.42", "--needed-library=libgomp.so.1")
+    assert options.needed_libraries == ("libvips.so.42", "libgomp.so.1")
+    assert parse("-r", "x").needed_libraries == ()
+
+
+@pytest.mark.parametrize(
+    "value", ["", "--root=/.so", "libvips", "lib*.so.1", "/lib/libc.so.6", "a b.so", "ü.so"]
+)
+def test_what_is_no_soname_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="--needed-library does not take"):
+        parse("-r", "x", f"--needed-library={value}")
+
+
+def test_needed_libraries_are_not_for_a_layer_that_gets_none_and_not_too_many() -> None:
+    with pytest.raises(UsageError, match="no meaning beside"):
+        parse("-r", "x", "--system-libraries=check", "--needed-library=liba.so.1")
+    many = [f"--needed-library=lib{number}.so" for number in range(101)]
+    assert len(parse("-r", "x", *many[1:]).needed_libraries) == 100
+    with pytest.raises(UsageError, match="100 times at most"):
+        parse("-r", "x", *many)
 
 
 @given(st.text(max_size=20), st.sampled_from(["-d", "--description"]))

@@ -18,7 +18,7 @@ import pytest
 from moto import mock_aws
 
 from layer_builder.build import build
-from layer_builder.ground.errors import OutputError
+from layer_builder.ground.errors import BuildError, OutputError
 from layer_builder.ground.target import Target
 from layer_builder.options import Options
 from layer_builder.proof.libraries import MissingLibraryError
@@ -27,7 +27,11 @@ from layer_builder.proof.sizes import LayerTooLargeError
 from layer_builder.results.report import Report
 from layer_builder.system_libraries import bundling, rpm
 from layer_builder.system_libraries.bundling import NotInRepositoryError
-from layer_builder.system_libraries.package_manager import PackageManager, SystemLibrariesUnavailableError
+from layer_builder.system_libraries.package_manager import (
+    PackageManager,
+    RepositoryError,
+    SystemLibrariesUnavailableError,
+)
 from layer_builder.system_libraries.rpm import PackageBrokenError, Rpm, SharedLibrary
 from tests.unit.builder.native_maker import (
     HERE,
@@ -209,6 +213,88 @@ def test_what_the_runtime_may_have_is_bundled_if_it_can_be_and_else_warned_of(
     assert any("libglib-2.0.so.0" in warning for warning in builder.report.warnings)
     with pytest.raises(SystemLibrariesUnavailableError):
         builder("glib2")
+
+
+def test_what_a_trial_found_missing_is_bundled_with_what_it_needs_and_counts_in_the_digest(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository
+) -> None:
+    app(index, tmp_path)
+    repository.add("b", library("libb.so.1"))
+    repository.add("vips", library("libvips.so.42", "libb.so.1"), library("libunneeded.so.1"))
+    assert builder() == {}
+    plain = builder.digest
+    assert builder(needed_libraries=("libvips.so.42", "libc.so.6")).keys() == {"libvips.so.42", "libb.so.1"}
+    assert builder.digest != plain
+    assert repository.asked == [["libvips.so.42()(64bit)"], ["libb.so.1()(64bit)"]], "of libc nobody is asked"
+    takers = {
+        file.path: file.needed_by for package in builder.report.system_packages for file in package.files
+    }
+    assert takers == {"lib/libvips.so.42": (), "lib/libb.so.1": ("vips (rpm)",)}
+    with pytest.raises(NotInRepositoryError, match=r"No package repository has libnone\.so\.1"):
+        builder(needed_libraries=("libnone.so.1",))
+
+
+def test_a_package_of_the_table_gets_what_it_loads_by_name(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository
+) -> None:
+    make_wheel(index.folder, "app", requires=("cairocffi",))
+    make_wheel(index.folder, "cairocffi")
+    # Where no repository has it, the warning remains.
+    assert builder() == {}
+    assert any("loads libcairo.so.2" in warning for warning in builder.report.warnings)
+    repository.add("cairo", library("libcairo.so.2"))
+    assert list(builder("check")) == []
+    assert list(builder()) == ["libcairo.so.2"]
+    [package] = builder.report.system_packages
+    assert package.files[0].needed_by == ("cairocffi",)
+    assert not any("libcairo" in warning for warning in builder.report.warnings)
+
+
+def test_without_a_repository_the_error_is_the_one_of_what_is_missing(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app(index, tmp_path, "liba.so.1")
+    for reason, status in (
+        (SystemLibrariesUnavailableError("There is no dnf."), 2),
+        (RepositoryError("It does not answer."), 75),
+    ):
+
+        def unavailable(*_: object, reason: BuildError = reason) -> list[Path]:
+            raise reason
+
+        monkeypatch.setattr(PackageManager, "download", unavailable)
+        with pytest.raises(MissingLibraryError, match=r"app needs liba\.so\.1") as caught:
+            builder()
+        assert caught.value.exit_status == status
+        assert f"could not be bundled: {reason.message}" in caught.value.hint
+        # Whoever asks for something by name is told of that.
+        with pytest.raises(type(reason)):
+            builder("unixODBC")
+        with pytest.raises(type(reason)):
+            builder(needed_libraries=("libb.so.1",))
+    with pytest.raises(MissingLibraryError) as caught:
+        builder("check")
+    assert 'system-libraries = "auto"' in caught.value.hint
+
+
+def test_libraries_of_gpus_are_asked_for_nowhere(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository
+) -> None:
+    app(index, tmp_path, "libcudart.so.12", "liba.so.1")
+    with pytest.raises(MissingLibraryError, match=r"libcudart\.so\.12") as caught:
+        builder()
+    assert "GPU" in caught.value.hint
+    assert repository.asked == []
+
+
+@pytest.mark.attack("a wheel that needs hundreds of libraries has a package manager asked for each")
+def test_more_libraries_than_any_real_layer_lacks_are_asked_for_nowhere(
+    builder: Builder, index: Index, tmp_path: Path, repository: Repository
+) -> None:
+    app(index, tmp_path, *(f"lib{number}.so.1" for number in range(bundling.MOST + 1)))
+    with pytest.raises(MissingLibraryError):
+        builder()
+    assert repository.asked == []
 
 
 def test_a_layer_that_lacks_nothing_asks_nothing_and_is_the_one_it_was(

@@ -86,7 +86,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert options.constraints == tuple(constraints)
     assert (options.description, options.license) == (description, license_text)
     assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
-    assert options.system_libraries == (libraries or ("check",))
+    assert options.system_libraries == (libraries or ("auto",))
     assert options.staging == f"s3://bucket/{target.staging}"
     assert options.report_place == f"s3://bucket/{target.staged('report.json', 1)}"
     assert options.reuse == f"s3://bucket/{target.shelf}"
