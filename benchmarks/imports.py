@@ -20,6 +20,7 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -27,10 +28,14 @@ from rich.table import Table
 from layer_builder import environment
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.layer import archive, bytecode
-from layer_builder.layer.bytecode import Compiler
+from layer_builder.layer.bytecode import Bytecode, Compilation, Compiler
 from layer_builder.requirements import parser
 from layer_builder.resolution.resolve import resolve
 from layer_builder.wheels.fetch import fetch
+
+if TYPE_CHECKING:
+    from layer_builder.layer.archive import Plan
+    from layer_builder.wheels.wheel import Wheel
 
 PACKAGES = ("pandas", "boto3", "pydantic")
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
@@ -103,6 +108,11 @@ def at_hand(runtime: str | None) -> tuple[Target, Compiler] | None:
     return None
 
 
+def with_bytecode(plan: Plan, wheels: list[Wheel], target: Target, compiler: Compiler) -> Bytecode:
+    with Compilation(target, compiler) as compilation:
+        return compilation.add(plan, wheels, bytecode.room(plan))
+
+
 def layers(console: Console, folder: Path, target: Target, compiler: Compiler) -> list[Tree]:
     """Merge the layer, once without and once with bytecode, and unpack both."""
     settings = environment.read()
@@ -111,10 +121,10 @@ def layers(console: Console, folder: Path, target: Target, compiler: Compiler) -
     (folder / "pins.txt").write_text("".join(f"{pick.name}=={pick.version}\n" for pick in picks))
     plan = archive.plan(wheels, target)
     start = time.perf_counter()
-    added = bytecode.add(plan, wheels, target, compiler)
+    added = with_bytecode(plan, wheels, target, compiler)
     first = time.perf_counter() - start
     start = time.perf_counter()
-    bytecode.add(plan, wheels, target, compiler)
+    with_bytecode(plan, wheels, target, compiler)
     again = time.perf_counter() - start
     trees, sizes = [], []
     for name, one in (("none", plan), ("ours", added.plan)):

@@ -28,12 +28,12 @@ from layer_builder.results.storage import S3Url
 from layer_builder.wheels.fetch import fetch, is_cached, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from layer_builder.ground.errors import BuildError
     from layer_builder.ground.settings import Settings
     from layer_builder.layer.archive import Plan
-    from layer_builder.layer.bytecode import Compiler
+    from layer_builder.layer.bytecode import Compilation, Compiler
     from layer_builder.options import Options
     from layer_builder.proof.import_check import Modules
     from layer_builder.proof.prove import Proof
@@ -99,15 +99,16 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     if not _needs_more(at_hand) and _reuse(at_hand):
         return
     with ExitStack() as end:
-        wheels = _fetch(at_hand, end)
+        compilation = _compilation(at_hand, end)
+        wheels = _fetch(at_hand, end, compilation)
         plan = _prove(at_hand, _plan(at_hand, wheels))
         if at_hand.bundled:
             if _reuse(at_hand):
                 return
             plan = _with_libraries(at_hand, plan)
         report.packages = [_package(wheel, plan) for wheel in wheels]
-        if options.bytecode:
-            plan = _with_bytecode(at_hand, plan, wheels)
+        if compilation:
+            plan = _with_bytecode(at_hand, plan, wheels, compilation)
         layer = _deliver(at_hand, plan)
         if delivery.is_for_others(options):
             _record(at_hand, layer)
@@ -152,6 +153,7 @@ def digest(
 def _choose(options: Options, settings: Settings, report: Report) -> Build:
     """Find the file of each package: from requirements, or as a lock has it."""
     target = Target.of(options.runtime, options.architecture)
+    compiler = _compiler(target) if options.bytecode else None
     ran_code = False
     if lock.is_lock(options.path):
         content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
@@ -169,8 +171,8 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
         report.warnings += resolution.warnings
         picks, ran_code = resolution.picks, resolution.ran_code
     picks = _without_excluded(picks, options, report)
-    compiler = _compiler(target) if options.bytecode else None
-    return Build(options, settings, report, target, wanted, picks, ran_code, compiler)
+    found = compiler() if compiler else None
+    return Build(options, settings, report, target, wanted, picks, ran_code, found)
 
 
 def _without_excluded(picks: Sequence[Pick], options: Options, report: Report) -> tuple[Pick, ...]:
@@ -211,10 +213,31 @@ def _read(options: Options) -> str:
     return parser.decode(storage.read(options.path, options.version_id, limit=parser.MAX_BYTES))
 
 
-def _compiler(target: Target) -> Compiler | None:
-    from layer_builder.layer.bytecode import Compiler
+def _compiler(target: Target) -> Callable[[], Compiler | None]:
+    """Look for who compiles bytecode, while versions are being resolved."""
+    found: list[Compiler | None] = []
 
-    return Compiler.find(target)
+    def find() -> None:
+        from layer_builder.layer.bytecode import Compiler
+
+        found.append(Compiler.find(target))
+
+    def wait() -> Compiler | None:
+        thread.join()
+        return found[0]
+
+    thread = threading.Thread(target=find, daemon=True)
+    thread.start()
+    return wait
+
+
+def _compilation(build: Build, end: ExitStack) -> Compilation | None:
+    """Have the wheels' modules compiled as they arrive, if that is wanted."""
+    if not build.options.bytecode:
+        return None
+    from layer_builder.layer.bytecode import Compilation
+
+    return end.enter_context(Compilation(build.target, build.compiler))
 
 
 def _asked(build: Build) -> dict[str, Any]:
@@ -269,7 +292,7 @@ def _reuse(build: Build) -> bool:
     return True
 
 
-def _fetch(build: Build, end: ExitStack) -> list[Wheel]:
+def _fetch(build: Build, end: ExitStack, compilation: Compilation | None) -> list[Wheel]:
     """Get the wheels: those of a lock from where the index has them, those of sources by building them."""
     cached = sum(is_cached(pick, build.settings) for pick in build.picks)
     log.info("%d packages, %d of them in the cache", len(build.picks), cached)
@@ -285,7 +308,8 @@ def _fetch(build: Build, end: ExitStack) -> list[Wheel]:
         # That code could write into the shared cache: wheels in the place of others, what was found out about
         # them, imports that are said to have passed.
         own = Path(end.enter_context(_folder())) if build.ran_code else None
-        wheels = fetch(picks, build.settings, origins, own)
+        arrived = (compilation.start,) if compilation else ()
+        wheels = fetch(picks, build.settings, origins, own, *arrived)
     build.picks = [_measured(pick, build.settings) for pick in build.picks]
     if own:
         build.settings = replace(build.settings, cache=own)
@@ -433,15 +457,19 @@ def _with_libraries(build: Build, plan: Plan) -> Plan:
     return bundling.add(plan, build.bundled)
 
 
-def _with_bytecode(build: Build, plan: Plan, wheels: Sequence[Wheel]) -> Plan:
+def _with_bytecode(build: Build, plan: Plan, wheels: Sequence[Wheel], compilation: Compilation) -> Plan:
     """Add the modules' bytecode, if it can be compiled and fits."""
-    from layer_builder.layer import bytecode
+    from layer_builder.layer.bytecode import Bytecode, BytecodeError, room
     from layer_builder.proof import prove, sizes
 
     report, limit = build.report, build.options.size_limit
     with report.timed("bytecode"):
-        room = limit - plan.unzipped_bytes
-        compiled = bytecode.add(plan, wheels, build.target, build.compiler, room=room)
+        try:
+            compiled = compilation.add(plan, wheels, room(plan, limit))
+        except BytecodeError as error:
+            # The layer without is another one, and has its name.
+            build.compiler = None
+            compiled = Bytecode(plan, str(error))
     report.checks["bytecode"] = compiled.check
     report.checks["size"] = sizes.measure(prove.files_of(compiled.plan), limit).check
     if compiled.warning:

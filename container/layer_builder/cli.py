@@ -227,7 +227,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REQUIREMENT",
         help="a version that a package must have if it is needed, such as 'urllib3<2' (repeatable)",
     )
-    add("--bytecode", action="store_true", help="add compiled bytecode")
+    add(
+        "--bytecode",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add compiled bytecode while there is room (the default), or not",
+    )
     add(
         "--no-import-check",
         dest="import_check",

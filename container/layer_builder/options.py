@@ -54,7 +54,7 @@ class Options:
         publish_prefix: the key's prefix in that bucket.
         allow_sdist: projects that may be built from source.
         constraints: versions that packages must have if they are needed, such as `urllib3<2`.
-        bytecode: whether compiled bytecode is wanted.
+        bytecode: whether compiled bytecode is added where it can be had and fits.
         system_libraries: `("auto",)`: missing shared libraries are bundled; `("check",)`: they are an error;
         else names of system packages whose libraries are bundled besides.
         needed_libraries: sonames that a trial of the layer found missing, to be bundled as well.
@@ -82,7 +82,7 @@ class Options:
     publish_prefix: str = "python"
     allow_sdist: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
-    bytecode: bool = False
+    bytecode: bool = True
     system_libraries: tuple[str, ...] = (AUTO,)
     needed_libraries: tuple[str, ...] = ()
     import_check: bool = True

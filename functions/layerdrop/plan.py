@@ -121,8 +121,8 @@ def _target(
         command.append(f"--license={settings.license}")
     for package in settings.allow_sdist:
         command += ["--allow-sdist", package]
-    if settings.bytecode:
-        command.append("--bytecode")
+    if not settings.bytecode:
+        command.append("--no-bytecode")
     for constraint in settings.constraints:
         command.append(f"--constraint={constraint}")
     for how in settings.system_libraries:

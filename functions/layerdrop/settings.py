@@ -52,7 +52,7 @@ class Settings:
     license: str | None = None
     share_with: tuple[str, ...] = ()
     allow_sdist: tuple[str, ...] = ()
-    bytecode: bool = False
+    bytecode: bool = True
     system_libraries: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
 

@@ -1,8 +1,8 @@
 """A target: one runtime on one architecture, and the job that builds its layer.
 
 What is here travels through the state machine, and so do the classes of `build_input.py` and
-`manifest.PublishedVersion`. An execution goes on with the definition that it began with, while the functions may
-be updated meanwhile, forwards or, when a deployment fails, backwards. So, of all of them:
+`manifest.PublishedVersion`. An execution goes on with the definition that it began with, while the functions
+may be updated meanwhile, forwards or, when a deployment fails, backwards. So, of all of them:
 
 - a field keeps its name and its meaning, and is written for as long as some definition may read it;
 - a field that is new is read with a default, one that is safe for builds that do not have it;
@@ -111,7 +111,8 @@ class Target:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read back what `to_json` wrote, in this version or another, and what the state machine added.
 
-        That is how the job ended; how it was to be submitted matters no more. A KeyError means that the state machine was edited.
+        That is how the job ended; how it was to be submitted matters no more. A KeyError means that the state
+        machine was edited.
         """
         job = document["job"]
         return cls(

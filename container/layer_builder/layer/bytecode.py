@@ -4,6 +4,9 @@ Lambda mounts layers read-only and our zips have fixed dates. So Python neither 
 nor takes a `.pyc` that it is to check against its source's date: every cold start would compile every module
 anew. An unchecked hash-based one (PEP 552) is taken as it is.
 
+What lies in folders for tests is left to Python: nobody imports it at a cold start, and it is up to three
+quarters of the work (of pandas 1,379 of 1,972 modules).
+
 What is compiled is kept beside the wheel in the cache, as a pack: a zip of the `.pyc` of all its modules,
 from which they are copied into layers as other files are from wheels. A pack is a function of the wheel and
 of the compiler's identity, down to the byte. For that, a wheel's modules are always dealt out in the same
@@ -21,14 +24,14 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import zipfile
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from layer_builder.ground import files, interpreter
-from layer_builder.ground.errors import EXIT_BUG, BuildError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
 from layer_builder.ground.wording import listed
 from layer_builder.layer import archive, layout
@@ -37,7 +40,7 @@ from layer_builder.wheels import paths
 from layer_builder.wheels.wheel import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from layer_builder.ground.interpreter import Interpreter
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from layer_builder.layer.archive import Plan
     from layer_builder.wheels.wheel import Wheel
 
-FORMAT = 2  # raise it when the same wheel and compiler would give another pack
+FORMAT = 3  # raise it when the same wheel and compiler would give another pack
 
 _LEVEL = 6  # zlib's
 _PART_BYTES = 4_000_000  # of sources: most of a second's work, to which starting a process adds a twentieth
@@ -57,6 +60,8 @@ _MEMORY_FACTOR = 1_000  # bytes for each compressed byte of it
 _MOST_MEMORY = 1 << 30
 _SECONDS = 15  # of processor time, of a part without any source
 _BYTES_A_SECOND = 16_000  # compressed; real source takes a twentieth of that time
+_TEST_FOLDERS = frozenset({"test", "tests"})
+_ROOM_SHARE = 10  # of the limit, one part of so many is the function's own
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _OPTIONS = ("-I", "-S", "-B", "-W", "ignore", "-X", "utf8")
 _NO_MEMORY = "memory"  # what the worker says of a module that takes more than it may
@@ -67,10 +72,8 @@ _NAME_LENGTHS = 26  # where a local header has the lengths of name and extra fie
 _MOUNT = "/opt"
 
 
-class BytecodeError(BuildError):
+class BytecodeError(Exception):
     """A process that compiles a wheel's modules crashed or hung (one that is no valid Python is no error)."""
-
-    code = "BYTECODE_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,60 +169,122 @@ class Bytecode:
         )
 
 
-def add(
-    plan: Plan,
-    wheels: Sequence[Wheel],
-    target: Target,
-    compiler: Compiler | None,
-    *,
-    room: int | None = None,
-    workers: int | None = None,
-    time_limit: float = _TIME_LIMIT,
-) -> Bytecode:
-    """Add to a layer's plan the bytecode of the modules it has, compiling what the cache has not yet.
+class Compilation:
+    """The bytecode of a layer's modules under way: what the cache has not yet is compiled wheel by wheel.
 
-    A `.pyc` that a wheel brings for such a module gives way to ours. If not all fits, none is added.
+    Of those that are still being compiled at the end of the `with` block, nothing is left.
 
     Args:
-        plan: the layer, merged.
-        wheels: what it is merged from.
-        target: what it is for.
-        compiler: who compiles; None when there is nobody, which is then the reason.
-        room: how many bytes, unzipped, the bytecode may take; by default what Lambda's limit leaves.
+        target: what the layer is for.
+        compiler: who compiles; None when there is nobody, which is then the reason for none.
         workers: how many processes compile at once; by default one a processor.
         time_limit: for one process, in seconds. It does a part of a wheel, normally within a second.
-
-    Raises:
-        BytecodeError: a process crashed or took too long.
     """
-    if compiler is None:
-        return Bytecode(plan, f"there is no Python {_minor(target)} where the layer is built")
-    if room is None:
-        room = MAX_UNZIPPED_BYTES - plan.unzipped_bytes
+
+    def __init__(
+        self,
+        target: Target,
+        compiler: Compiler | None,
+        *,
+        workers: int | None = None,
+        time_limit: float = _TIME_LIMIT,
+    ) -> None:
+        self._target = target
+        self._compiler = compiler
+        self._workers = workers or os.cpu_count() or 1
+        self._time_limit = time_limit
+        self._lock = threading.Lock()
+        self._crew: _Crew | None = None
+        self._packs: dict[Path, _Pack] = {}
+        self._parts: dict[Path, list[_Part]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._crew:
+            self._crew.close()
+
+    def start(self, wheel: Wheel) -> None:
+        """Have a wheel's modules compiled, unless they are; from any thread, once it is there."""
+        compiler = self._compiler
+        if compiler is None:
+            return
+        with self._lock:
+            if wheel.file in self._packs or wheel.file in self._parts:
+                return
+            if pack := _load(wheel, _place(wheel, compiler)):
+                self._packs[wheel.file] = pack
+                return
+            self._crew = self._crew or _Crew(compiler, self._workers, self._time_limit)
+            self._parts[wheel.file] = self._crew.start(wheel, self._target)
+
+    def add(self, plan: Plan, wheels: Sequence[Wheel], room: int) -> Bytecode:
+        """Add to a layer's plan the bytecode of the modules it has.
+
+        A `.pyc` that a wheel brings for such a module gives way to ours. If not all fits, none is added.
+
+        Args:
+            plan: the layer, merged.
+            wheels: what it is merged from.
+            room: how many bytes, unzipped, the bytecode may take.
+
+        Raises:
+            BytecodeError: a process crashed or took too long.
+        """
+        compiler = self._compiler
+        if compiler is None:
+            return Bytecode(plan, f"there is no Python {_minor(self._target)} where the layer is built")
+        if room < 0:
+            return Bytecode(plan, _no_room(room))
+        for wheel in wheels:
+            self.start(wheel)
+        packs = (self._pack(wheel, compiler) for wheel in wheels)
+        return _added(plan, packs, self._target, compiler, room)
+
+    def _pack(self, wheel: Wheel, compiler: Compiler) -> _Pack:
+        """Give a wheel's pack, once it is there."""
+        if wheel.file not in self._packs:
+            place = _place(wheel, compiler)
+            self._packs[wheel.file] = _join(wheel, place, self._parts[wheel.file], self._target)
+        return self._packs[wheel.file]
+
+
+def room(plan: Plan, limit: int = MAX_UNZIPPED_BYTES) -> int:
+    """Say how many bytes of bytecode a layer may have: a tenth of the limit is the function's own."""
+    return limit - limit // _ROOM_SHARE - plan.unzipped_bytes
+
+
+def _no_room(room: int) -> str:
+    return (
+        f"it takes more than the {max(room, 0):,} bytes that the layer has left, a tenth of the limit being"
+        " kept for the function's own code"
+    )
+
+
+def _added(plan: Plan, packs: Iterable[_Pack], target: Target, compiler: Compiler, room: int) -> Bytecode:
+    """Put the packs' modules into the plan, if they fit."""
     layer = {entry.path: entry for entry in plan.entries}
     folders = _cache_folders(layer)
     modules: dict[str, Entry] = {}
     sizes = dict(plan.sizes)
     too_large: dict[str, list[str]] = {}
     not_compiled = growth = 0
-    with closing(_packs(wheels, target, compiler, workers or os.cpu_count() or 1, time_limit)) as packs:
-        for pack in packs:
-            not_compiled += pack.not_compiled
-            if left_out := list(pack.left_out(layer, target)):
-                too_large[pack.wheel.pick.name] = left_out
-            for entry in pack.entries(layer, target):
-                if entry.path.rpartition("/")[0] in layer or entry.path in folders:
-                    continue  # a file called __pycache__, a folder called x.pyc: nothing imports from there
-                modules[entry.path] = entry
-                sizes[entry.wheel.pick.name] += entry.size
-                growth += entry.size
-                if (shipped := layer.get(entry.path)) is not None:
-                    sizes[shipped.wheel.pick.name] -= shipped.size
-                    growth -= shipped.size
-            if growth > room:
-                return Bytecode(
-                    plan, f"it takes more than the {max(room, 0):,} bytes that the layer has left"
-                )
+    for pack in packs:
+        not_compiled += pack.not_compiled
+        if left_out := list(pack.left_out(layer, target)):
+            too_large[pack.wheel.pick.name] = left_out
+        for entry in pack.entries(layer, target):
+            if entry.path.rpartition("/")[0] in layer or entry.path in folders:
+                continue  # a file called __pycache__, a folder called x.pyc: nothing imports from there
+            modules[entry.path] = entry
+            sizes[entry.wheel.pick.name] += entry.size
+            growth += entry.size
+            if (shipped := layer.get(entry.path)) is not None:
+                sizes[shipped.wheel.pick.name] -= shipped.size
+                growth -= shipped.size
+        if growth > room:
+            return Bytecode(plan, _no_room(room))
     entries = sorted((layer | modules).values(), key=lambda entry: (entry.wheel.pick.name, entry.path))
     return Bytecode(
         replace(plan, entries=tuple(entries), sizes=sizes),
@@ -300,21 +365,6 @@ def _cached(source: str, target: Target) -> str:
     )
 
 
-def _packs(
-    wheels: Sequence[Wheel], target: Target, compiler: Compiler, workers: int, time_limit: float
-) -> Generator[_Pack]:
-    """Give each wheel's pack, in the wheels' order; all that are not there yet are made at once."""
-    places = {wheel.file: _place(wheel, compiler) for wheel in wheels}
-    known = {wheel.file: pack for wheel in wheels if (pack := _load(wheel, places[wheel.file]))}
-    if len(known) == len(wheels):
-        yield from known.values()
-        return
-    with _Crew(compiler, workers, time_limit) as crew:
-        parts = {wheel.file: crew.start(wheel, target) for wheel in wheels if wheel.file not in known}
-        for wheel in wheels:
-            yield known.get(wheel.file) or _join(wheel, places[wheel.file], parts[wheel.file], target)
-
-
 def _place(wheel: Wheel, compiler: Compiler) -> Path:
     """Name the file of a wheel's pack, in a folder that is named after all that the pack depends on."""
     key = hashlib.sha256(f"{compiler.identity} {wheel.pick.sha256}".encode()).hexdigest()
@@ -334,6 +384,8 @@ def _modules(wheel: Wheel, target: Target) -> Iterator[_Module]:
         *folders, name = entry.path.split("/")
         member = entry.member
         if member is None or not name.endswith(".py") or name == ".py" or "__pycache__" in folders:
+            continue
+        if not _TEST_FOLDERS.isdisjoint(folders):
             continue
         if not paths.is_name(posixpath.basename(_cached(entry.path, target))):
             continue  # Python could not write it either
@@ -366,7 +418,7 @@ class _Part(NamedTuple):
 
 
 class _Crew:
-    """Processes that compile, several at once. None of them outlives the `with` block, nor do their files."""
+    """Processes that compile, several at once. None of them outlives `close`, nor do their files."""
 
     def __init__(self, compiler: Compiler, workers: int, time_limit: float) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -378,10 +430,8 @@ class _Crew:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End them."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in tuple(self._running):
@@ -427,18 +477,12 @@ class _Crew:
             raise self._failed(wheel, f"was ended ({ended})")
         if process.returncode > 0:
             said = (complaint.decode(errors="replace").strip().splitlines() or ["it did not say why"])[-1]
-            error = self._failed(wheel, f"failed ({said})")
-            error.exit_status = EXIT_BUG  # not the modules' doing: those that do not compile are passed over
-            raise error
+            raise self._failed(wheel, f"failed ({said})")
         return Path(name)
 
     def _failed(self, wheel: Wheel, what: str) -> BytecodeError:
-        pick, version = wheel.pick, self._interpreter.version
-        return BytecodeError(
-            f"The modules of {pick.filename} could not be compiled: Python {version} {what}.",
-            hint=f"Build the layer without bytecode, or take another version of {pick.name}.",
-            details={"package": pick.name, "version": pick.version, "wheel": pick.filename},
-        )
+        version = self._interpreter.version
+        return BytecodeError(f"of the modules of {wheel.pick.filename} Python {version} {what}")
 
 
 def _job(wheel: Wheel, modules: Sequence[_Module]) -> bytes:

@@ -29,7 +29,7 @@ from layer_builder.requirements.origins import Origins
 from layer_builder.wheels import gpu, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from layer_builder.ground.settings import Settings
@@ -43,8 +43,16 @@ _CHUNK = 1 << 20
 _ATTEMPTS = 3  # at a body that breaks off; requests that fail are repeated within `web`
 
 
+def _nothing(_: Wheel) -> None:
+    pass
+
+
 def fetch(
-    picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE, own: Path | None = None
+    picks: Sequence[Pick],
+    settings: Settings,
+    origins: Origins = _NOWHERE_ELSE,
+    own: Path | None = None,
+    arrived: Callable[[Wheel], None] = _nothing,
 ) -> list[Wheel]:
     """Get the wheels, in the order of the picks.
 
@@ -54,6 +62,7 @@ def fetch(
         origins: what the requirements say of where packages come from.
         own: an empty cache for this build alone. Then those wheels are hashed on the way there, and nothing
             that is known of them is taken.
+        arrived: called with each wheel as soon as it is there, by several threads.
 
     Raises:
         IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
@@ -68,7 +77,10 @@ def fetch(
             _take_over(pick, path_of(pick, settings), paths[pick])
     missing = [pick for pick in picks if not paths[pick].exists()]
     if not missing:
-        return [wheel.load(pick, paths[pick]) for pick in picks]
+        wheels = [wheel.load(pick, paths[pick]) for pick in picks]
+        for one in wheels:
+            arrived(one)
+        return wheels
 
     from concurrent.futures import ThreadPoolExecutor
 
@@ -76,9 +88,16 @@ def fetch(
 
     stop, budget = threading.Event(), _Budget(missing)
     access = sources.of(settings, origins).access
+
+    def get(pick: Pick) -> Wheel:
+        _get(pick, paths[pick], access, budget, stop)
+        one = wheel.load(pick, paths[pick])
+        arrived(one)
+        return one
+
     pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
     try:
-        return list(pool.map(lambda pick: _fetch_one(pick, paths[pick], access, budget, stop), picks))
+        return list(pool.map(get, picks))
     finally:  # after a failure nobody waits for the rest
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -177,11 +196,6 @@ class _Budget:
                     hint="Split the layer.",
                     details={"limit": MAX_DOWNLOAD_BYTES},
                 )
-
-
-def _fetch_one(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threading.Event) -> Wheel:
-    _get(pick, path, access, budget, stop)
-    return wheel.load(pick, path)
 
 
 def _get(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threading.Event) -> None:

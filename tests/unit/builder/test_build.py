@@ -111,7 +111,7 @@ def test_what_native_files_say_is_found_while_the_wheel_is_verified(
 @pytest.mark.parametrize(("room", "fits"), [(0, True), (-1, False)])
 def test_the_size_limit_counts_to_the_byte(builder: Builder, index: Index, room: int, fits: bool) -> None:
     make_wheel(index.folder, "big", files={"big.py": "x = 1\n" * 1000})
-    size = sum(map(len, builder("big").values()))
+    size = sum(map(len, builder("big", bytecode=False).values()))
     if fits:
         builder("big", size_limit=size + room)
         assert builder.report.checks["size"]["left_bytes"] == 0
@@ -289,9 +289,9 @@ def test_imports_for_another_machine_are_not_run_and_the_reason_is_said(
 @needs_python
 def test_bytecode_is_added_counted_and_part_of_the_digest(builder: Builder, index: Index) -> None:
     make_wheel(index.folder, "app", files={"app.py": "x = 1\n", "no.py": "this is no Python\n"})
-    plain = builder("app")
+    plain = builder("app", bytecode=False)
     digest = builder.report.layer and builder.report.layer.digest
-    compiled = builder("app", bytecode=True)
+    compiled = builder("app")
     report = builder.report
     assert report.layer
     assert report.layer.digest != digest
@@ -308,9 +308,8 @@ def test_bytecode_is_added_counted_and_part_of_the_digest(builder: Builder, inde
 @needs_python
 def test_bytecode_that_does_not_fit_is_left_out_and_said(builder: Builder, index: Index) -> None:
     make_wheel(index.folder, "app")
-    size = sum(map(len, builder("app").values()))
-    plain = builder("app", size_limit=size)
-    assert builder("app", size_limit=size, bytecode=True) == plain
+    plain = builder("app", bytecode=False)
+    assert builder("app", size_limit=sum(map(len, plain.values()))) == plain
     assert builder.report.checks["bytecode"]["status"] == "skipped"
     assert any("no compiled bytecode" in warning for warning in builder.report.warnings)
 
@@ -319,10 +318,10 @@ def test_without_the_targets_python_there_is_no_bytecode_and_the_layer_stays_the
     builder: Builder, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_wheel(index.folder, "app")
-    plain = builder("app", import_check=False)
+    plain = builder("app", import_check=False, bytecode=False)
     digest = builder.report.layer and builder.report.layer.digest
     monkeypatch.setattr(interpreter, "find", lambda _: None)
-    assert builder("app", import_check=False, bytecode=True) == plain
+    assert builder("app", import_check=False) == plain
     assert builder.report.layer
     assert builder.report.layer.digest == digest
     assert builder.report.checks["bytecode"]["status"] == "skipped"

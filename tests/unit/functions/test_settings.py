@@ -127,7 +127,7 @@ def test_finds_the_block_that_the_standard_finds(chosen: list[str]) -> None:
         assert "not valid TOML" in refusal(text).message
         return
     parsed = settings.parse(text)
-    assert (parsed.name, parsed.bytecode) == (expected.get("name"), expected.get("bytecode", False))
+    assert (parsed.name, parsed.bytecode) == (expected.get("name"), expected.get("bytecode", True))
 
 
 @pytest.mark.parametrize(
