@@ -77,7 +77,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "license": None,
         "share-with": [],
         "allow-sdist": [],
-        "bytecode": False,
+        "bytecode": True,
         "constraints": [],
         "system-libraries": [],
     } | {
@@ -92,7 +92,7 @@ pieces = st.sampled_from(
         "# ///",
         "#",
         '# name = "a"',
-        "# bytecode = true",
+        "# bytecode = false",
         "",
         "requests",
         "#no",
