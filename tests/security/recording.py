@@ -148,7 +148,9 @@ def drive(driver: Driver) -> None:
     shared = settings.format("share-with", '["111122223333", "o-a1b2c3d4e5"]')
     first = driver.build("arm64/shared", shared + "friendly")
     assert first["status"] == "SUCCEEDED", first["error"]
-    assert driver.build("x86_64/other", "friendly")["status"] == "SUCCEEDED"
+    # With a setting that is for the job, and so in a file.
+    licensed = settings.format("license", '"MIT"') + "friendly"
+    assert driver.build("x86_64/other", licensed)["status"] == "SUCCEEDED"
     # The same again: neither built nor published.
     assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
     # With leave to build from source: another role.
