@@ -32,6 +32,7 @@ from moto.s3.models import s3_backends
 from local.calls import model_of
 from local.gaps import Replacements
 from local.gaps.functions import (
+    ACTIVE,
     Creation,
     check_and_keep_layers,
     check_role,
@@ -97,7 +98,12 @@ class LambdaService:
             self._workers.warm(self._described(function))
 
     def send(self, function: LambdaFunction, event: object) -> None:
-        """Invoke asynchronously, with the retries and destinations that the function is configured with."""
+        """Invoke asynchronously, with the retries and destinations that the function is configured with.
+
+        What is sent to one that is not active is lost.
+        """
+        if self.creation.state_of(function) != ACTIVE:
+            return
         # moto keeps every configuration that was ever put; the last counts.
         configurations = function.event_invoke_config
         config: dict[str, Any] = configurations[-1].config if configurations else {}
@@ -182,7 +188,9 @@ class LambdaService:
             self.creation.check(function)
             if "Layers" in changes:
                 check_and_keep_layers(function, changes["Layers"], _layer_version)
-            described: dict[str, Any] = original(function, changes)
+            original(function, changes)
+            self.creation.begin_anew(function)
+            described: dict[str, Any] = function.get_configuration()
             return described
 
         return update

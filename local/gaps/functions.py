@@ -10,7 +10,7 @@ import json
 import threading
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -88,12 +88,18 @@ class Creation:
 
     def is_own(self, function: LambdaFunction) -> bool:
         """Whether a function is one of the stack's, which runs as its handlers always did."""
-        return not function.layers and function.code_digest in self._own
+        return not function.layers and vars(function).get("code_digest") in self._own
 
     def begin(self, function: LambdaFunction) -> None:
         """Get a new function ready, in the background."""
         if not self.is_own(function):
             vars(function)["getting_ready"] = self._threads.submit(self._get_ready, function)
+
+    def begin_anew(self, function: LambdaFunction) -> None:
+        """Get a function ready whose code or configuration was changed, and wait for it."""
+        self.begin(function)
+        if getting_ready := vars(function).get("getting_ready"):
+            wait([getting_ready])
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -123,7 +129,7 @@ class Creation:
         Raises:
             UnfitError: This machine has none.
         """
-        return interpreter_of(str(function.run_time), function.architectures[0])
+        return interpreter_of(str(function.run_time or "container image"), function.architectures[0])
 
     def _get_ready(self, function: LambdaFunction) -> State:
         try:
@@ -194,6 +200,8 @@ def check_size(function: LambdaFunction) -> None:
     Raises:
         InvalidParameterValueException: It is, or the package is no zip file.
     """
+    if function.package_type == "Image":
+        return
     try:
         own = unzipped_bytes(function.code_bytes)
         whole = own + sum(unzipped_bytes(version.code_bytes) for version in layers_of(function))

@@ -1,5 +1,7 @@
+import base64
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from layer_builder.ground import interpreter
 from local.settings import BUCKET, ROOT
 from tests.integration.layers import import_from
 
@@ -83,6 +86,58 @@ def test_a_layer_fetched_by_its_version_is_imported(served: Served, tmp_path: Pa
         content = response.read()
     files = import_from(content, "python3.12", ["cryptography.hazmat.bindings._rust"], tmp_path / "opt")
     assert "x86_64-linux-gnu.so" in files["cryptography.hazmat.bindings._rust"] or ".abi3.so" in str(files)
+
+
+TRUST = (
+    '{"Statement": {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:*"}}'
+)
+CODE = """
+import sys
+def handler(event, context):
+    import idna
+    print("hello")
+    return [idna.__file__, "{}.{}".format(*sys.version_info[:2])]
+"""
+
+
+def test_a_function_runs_with_a_layer_of_the_pipeline(served: Served, tmp_path: Path) -> None:
+    architecture = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    minor = next(minor for minor in ("3.13", "3.12", "3.11") if interpreter.find(minor))
+    name = f"run-{uuid.uuid4().hex[:8]}"
+    key, clients = f"requirements/{architecture}/python{minor}/{name}/", served.clients
+    clients.s3.put_object(Bucket=BUCKET, Key=f"{key}requirements.txt", Body=b"idna == 3.10\n")
+    [layer] = manifest(served, f"{key}manifest.json")["layers"]
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as package:
+        package.writestr("mine.py", CODE)
+    made_role = clients.get("iam").create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
+    role = made_role["Role"]["Arn"]
+    made = ["--function-name", name, "--role", role, "--zip-file", f"fileb://{tmp_path / 'code.zip'}"]
+    made += [
+        "--layers",
+        layer["layer_version_arn"],
+        "--handler",
+        "mine.handler",
+        "--runtime",
+        f"python{minor}",
+    ]
+    served.aws("lambda", "create-function", *made, "--architectures", architecture)
+    clients.lambda_.get_waiter("function_active_v2").wait(FunctionName=name)
+    answer = tmp_path / "answer.json"
+    told = json.loads(
+        served.aws("lambda", "invoke", "--function-name", name, "--log-type", "Tail", str(answer))
+    )
+    assert told["StatusCode"] == 200
+    assert "FunctionError" not in told, answer.read_text()
+    file, version = json.loads(answer.read_text())
+    assert file.startswith("/opt/python/")
+    assert version == minor
+    log = base64.b64decode(told["LogResult"]).decode()
+    assert re.search(
+        r"hello\nEND RequestId: .+\nREPORT .+ Memory Used: \d+ MB\tInit Duration: [\d.]+ ms", log
+    )
+    served.aws("lambda", "delete-function", "--function-name", name)
+    with pytest.raises(clients.lambda_.exceptions.ResourceNotFoundException):
+        clients.lambda_.invoke(FunctionName=name)
 
 
 def test_a_layer_is_told_by_its_arn(served: Served, tmp_path: Path) -> None:
