@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from smoke.jobs import Job
     from smoke.trial import TrialRole
 
-NO_LAYERS = "the embedded AWS runs functions without their layers"
 NO_IMAGES = "the embedded AWS has no images: the builder on this machine stands in"
 _SPOT = "FARGATE_SPOT"
 
@@ -78,7 +77,7 @@ def check_import(session: boto3.Session, role: TrialRole, answer: Answer, emulat
         session: The account.
         role: What the function runs as.
         answer: The answer that names the layer.
-        emulated: Whether a function may turn out to have no layer at all, and that is no fault of the layer.
+        emulated: Whether there may be no such runtime or architecture, which is no fault of the layer.
     """
     case, layer = answer.case, answer.layer
     if layer is None or not case.imports:
@@ -87,15 +86,19 @@ def check_import(session: boto3.Session, role: TrialRole, answer: Answer, emulat
     name = f"{case.stem}-{case.architecture}".replace("_", "-")[:64]
     try:
         seen = try_import(session, role, name, layer, case.imports)
-    except (ClientError, WaiterError) as error:
+    except WaiterError as error:
+        told: Any = error.last_response
+        state = told.get("Configuration", {})
+        # The embedded AWS has no other runtimes and architectures than its machine.
+        elsewhere = emulated and state.get("StateReasonCode") == "InvalidRuntime"
+        return Check(what, NOT_CHECKED if elsewhere else FAILED, state.get("StateReason") or str(error))
+    except ClientError as error:
         return Check(what, FAILED, str(error))
-    if emulated and not seen.layer:
-        return Check(what, NOT_CHECKED, NO_LAYERS)
     if seen.error or not seen.layer:
         return Check(what, FAILED, seen.error or "the function saw no layer in /opt")
-    elsewhere = [path for path in seen.files.values() if not path.startswith("/opt/")]
-    if elsewhere or set(seen.files) != set(case.imports):
-        return Check(what, FAILED, f"imported from elsewhere: {', '.join(elsewhere) or seen.files}")
+    others = [path for path in seen.files.values() if not path.startswith("/opt/")]
+    if others or set(seen.files) != set(case.imports):
+        return Check(what, FAILED, f"imported from elsewhere: {', '.join(others) or seen.files}")
     return Check(what, PASSED, ", ".join(seen.files.values()))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 from moto import mock_aws
 from smoke import __main__ as command
 from smoke import deployment, examine, leftovers, trial
@@ -111,8 +111,9 @@ def test_spot_is_where_the_job_ran(job: Job | None, result: str) -> None:
 class Functions:
     """Lambda: runs the handler that it is given, and refuses a role that it does not know yet."""
 
-    def __init__(self, roots: Path, late: int = 0) -> None:
+    def __init__(self, roots: Path, late: int = 0, failed: str = "") -> None:
         self.roots = roots
+        self.failed = failed
         self.late = late
         self.made: dict[str, dict[str, Any]] = {}
         self.deleted: list[str] = []
@@ -133,6 +134,9 @@ class Functions:
 
     def wait(self, FunctionName: str) -> None:  # noqa: N803
         assert FunctionName in self.made
+        if self.failed:
+            state = {"State": "Failed", "StateReasonCode": self.failed, "StateReason": "There is none."}
+            raise WaiterError("FunctionActiveV2", "terminal failure", {"Configuration": state})
 
     def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
         code = trial._CODE.replace("/opt", str(self.roots))
@@ -194,10 +198,26 @@ def test_a_module_that_is_missing_or_from_elsewhere_fails(opt: Path, role: trial
     assert len(functions.deleted) == 2
 
 
-def test_no_layer_at_all_is_said_and_is_a_fault_in_an_account(tmp_path: Path, role: trial.TrialRole) -> None:
-    functions = Functions(tmp_path)
-    assert imported(functions, role, "json", emulated=True).result == NOT_CHECKED
-    assert imported(functions, role, "json").result == FAILED
+@pytest.mark.parametrize("emulated", [True, False])
+def test_no_layer_at_all_is_a_fault(tmp_path: Path, role: trial.TrialRole, emulated: bool) -> None:
+    assert imported(Functions(tmp_path), role, "json", emulated=emulated).result == FAILED
+
+
+@pytest.mark.parametrize(
+    ("reason", "emulated", "result"),
+    [
+        ("InvalidRuntime", True, NOT_CHECKED),
+        ("InvalidRuntime", False, FAILED),
+        ("InternalError", True, FAILED),
+    ],
+)
+def test_a_machine_without_the_runtime_checks_nothing(
+    opt: Path, role: trial.TrialRole, reason: str, emulated: bool, result: str
+) -> None:
+    functions = Functions(opt, failed=reason)
+    check = imported(functions, role, "smoke_one", emulated=emulated)
+    assert (check.result, check.detail) == (result, "There is none.")
+    assert functions.deleted
 
 
 def test_a_role_that_never_comes_fails(
