@@ -93,14 +93,13 @@ class Code:
         """
         return self._made(f"layers-{key}", contents)
 
-    def forget_layers(self, used: set[str]) -> None:
-        """Remove the folders of layers that are not used any more, by their keys."""
+    def forget(self, packages: set[str], layers: set[str]) -> None:
+        """Remove what is unpacked of packages and layers but for these, by their digests and keys."""
+        used = {f"code-{digest}" for digest in packages} | {f"layers-{key}" for key in layers}
         with self._lock:
-            for folder in self._folder.glob("layers-*"):
-                if folder.name.removeprefix("layers-") not in used:
-                    # Out of sight first: whoever unpacks it anew needs the name.
-                    gone = Path(tempfile.mkdtemp(dir=self._folder))
-                    remove(folder.rename(gone / "layers").parent)
+            for folder in (*self._folder.glob("code-*"), *self._folder.glob("layers-*")):
+                if folder.name not in used:
+                    remove(folder)
 
     def runtime(self) -> tuple[Path, list[str]]:
         """Return what is /var/runtime, and where what it refers to lies."""

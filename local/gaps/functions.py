@@ -157,9 +157,11 @@ def layers_key(function: LambdaFunction) -> str:
     ).hexdigest()
 
 
-def layer_keys() -> set[str]:
-    """Return the keys of the layers of all functions that are there."""
-    return {layers_key(function) for function in lambda_backends[ACCOUNT_ID][REGION].list_functions()}
+def in_use() -> tuple[set[str], set[str]]:
+    """Return the digests of the packages of all functions that are there, and the keys of their layers."""
+    functions = list(lambda_backends[ACCOUNT_ID][REGION].list_functions())
+    digests = {str(vars(function).get("code_digest")) for function in functions}
+    return digests, {layers_key(function) for function in functions}
 
 
 def check_and_keep_layers(

@@ -200,6 +200,18 @@ def test_a_deleted_layer_stays_with_its_function_and_goes_with_it(functions: Fun
     assert not unpacked()
 
 
+def test_a_changed_one_answers_with_what_it_has_now(functions: Functions) -> None:
+    name = functions.active(Layers=[functions.layer()])
+    assert functions.invoke(name) == "layer"
+    other = functions.layer(python__there="SAID = 'other'")
+    changed = functions.client.update_function_configuration(FunctionName=name, Layers=[other])
+    assert [layer["Arn"] for layer in changed["Layers"]] == [other]
+    assert functions.invoke(name) == "other"
+    code = zipped(module="def handler(event, context): return 'new'\n")
+    functions.client.update_function_code(FunctionName=name, ZipFile=code)
+    assert functions.invoke(name) == "new"
+
+
 def test_it_logs_what_its_role_may(functions: Functions) -> None:
     layer = functions.layer()
     may = {"Effect": "Allow", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]}

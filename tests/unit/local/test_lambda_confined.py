@@ -178,12 +178,13 @@ def test_no_file_lies_outside(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_unused_layers_are_removed(code: Code) -> None:
-    kept, gone = code.layers("kept", [LAYER]), code.layers("gone", [LAYER])
-    code.forget_layers({"kept"})
-    assert kept.is_dir()
-    assert not gone.exists()
-    assert [path.name for path in code.workers.iterdir()] == ["layers-kept"]
+def test_what_is_unused_is_removed(code: Code) -> None:
+    for name in ("kept", "gone"):
+        code.layers(name, [LAYER])
+        code.package(name, LAYER)
+    code.forget({"kept"}, {"kept"})
+    assert {path.name for path in code.workers.iterdir()} == {"layers-kept", "code-kept"}
+    assert (code.layers("gone", [LAYER]) / "python/there.py").exists()
 
 
 def test_the_log_is_lambdas(workers: Workers, make: Make, log: list[str]) -> None:
