@@ -8,7 +8,7 @@ import stat
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
@@ -93,10 +93,11 @@ class Code:
         """
         return self._made(f"layers-{key}", contents)
 
-    def forget(self, packages: set[str], layers: set[str]) -> None:
-        """Remove what is unpacked of packages and layers but for these, by their digests and keys."""
-        used = {f"code-{digest}" for digest in packages} | {f"layers-{key}" for key in layers}
+    def forget(self, in_use: Callable[[], tuple[set[str], set[str]]]) -> None:
+        """Remove what is unpacked of packages and layers but for those in use, by their digests and keys."""
         with self._lock:
+            packages, layers = in_use()
+            used = {f"code-{digest}" for digest in packages} | {f"layers-{key}" for key in layers}
             for folder in (*self._folder.glob("code-*"), *self._folder.glob("layers-*")):
                 if folder.name not in used:
                     remove(folder)

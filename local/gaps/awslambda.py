@@ -37,7 +37,6 @@ from local.gaps.functions import (
     check_and_keep_layers,
     check_role,
     check_size,
-    in_use,
     layers_key,
     layers_of,
 )
@@ -179,7 +178,7 @@ class LambdaService:
             function = backend.get_function(name, qualifier)
             original(backend, name, qualifier)
             self._workers.forget(function.function_arn)
-            self._code.forget(*in_use())
+            self.creation.clean_up()
 
         return delete_function
 

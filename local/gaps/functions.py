@@ -11,6 +11,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,6 +101,11 @@ class Creation:
         self.begin(function)
         if getting_ready := vars(function).get("getting_ready"):
             wait([getting_ready])
+
+    def clean_up(self) -> None:
+        """Remove what no function uses any more, in the background."""
+        with suppress(RuntimeError):  # it is closed, and all of it goes
+            self._threads.submit(self._code.forget, in_use)
 
     def close(self) -> None:
         """Wait for what is under way."""

@@ -197,7 +197,7 @@ def test_a_deleted_layer_stays_with_its_function_and_goes_with_it(functions: Fun
     assert list(folder.glob("worker-*"))
     functions.names.remove(name)
     functions.client.delete_function(FunctionName=name)
-    assert not unpacked()
+    eventually(lambda: not unpacked())
 
 
 def test_a_changed_one_answers_with_what_it_has_now(functions: Functions) -> None:

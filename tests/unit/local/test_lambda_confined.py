@@ -182,7 +182,7 @@ def test_what_is_unused_is_removed(code: Code) -> None:
     for name in ("kept", "gone"):
         code.layers(name, [LAYER])
         code.package(name, LAYER)
-    code.forget({"kept"}, {"kept"})
+    code.forget(lambda: ({"kept"}, {"kept"}))
     assert {path.name for path in code.workers.iterdir()} == {"layers-kept", "code-kept"}
     assert (code.layers("gone", [LAYER]) / "python/there.py").exists()
 
