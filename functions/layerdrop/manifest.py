@@ -30,12 +30,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class PublishedVersion:
-    """A layer version; `reused` when an unchanged layer made a new one unnecessary, `zip_key` its zip's."""
+    """A layer version; `reused` when an unchanged layer made a new one unnecessary, `zip_key` its zip's.
+
+    `alongside` says what other layers of a function have of its paths.
+    """
 
     layer_version_arn: str
     version: int
     reused: bool
     zip_key: str
+    alongside: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The version as the state machine carries it."""
@@ -44,13 +48,19 @@ class PublishedVersion:
             "version": self.version,
             "reused": self.reused,
             "zip_key": self.zip_key,
+            "alongside": [dict(one) for one in self.alongside],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read back what `to_json` wrote."""
         return cls(
-            document["layer_version_arn"], document["version"], document["reused"], document["zip_key"]
+            document["layer_version_arn"],
+            document["version"],
+            document["reused"],
+            document["zip_key"],
+            # Not of what was published before there was such a setting.
+            tuple(document.get("alongside", ())),
         )
 
 
@@ -83,6 +93,7 @@ class Outcome:
             else None,
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
             "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],
+            "alongside": [dict(one) for one in self.published.alongside] if self.published else [],
             "checks": dict(self.report.checks) if self.report else {},
             "warnings": list(self.report.warnings) if self.report else [],
             "error": self.problem.to_json() if self.problem else None,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.layer_name import base_name, layer_name
-from layerdrop.target import Architecture, Job, Runtime, Target, target_id
+from layerdrop.target import MAX_UNZIPPED_BYTES, Architecture, Job, Runtime, Target, target_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from layerdrop.build_input import BuildInput, Execution
     from layerdrop.input_key import InputKey
@@ -38,8 +38,11 @@ def plan(
     settings: Settings,
     default_runtime: Runtime,
     workshops: Mapping[Architecture, Workshop],
+    room: int = MAX_UNZIPPED_BYTES,
 ) -> tuple[Target, ...]:
     """The layers to build, one for each runtime, in the order in which the user named them.
+
+    Of a function's size, other layers leave so much `room`, in bytes.
 
     Raises:
         BuildError: SETTINGS_INVALID, when path and settings name different runtimes, or the stack forbids
@@ -55,7 +58,7 @@ def plan(
             {"setting": "allow-sdist", "parameter": "SourceBuilds"},
         )
     return tuple(
-        _target(build_input, execution, key.architecture, runtime, name, settings, workshop)
+        _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room)
         for runtime, name in layer_names(key, settings, default_runtime).items()
     )
 
@@ -86,6 +89,7 @@ def _target(
     name: str,
     settings: Settings,
     workshop: Workshop,
+    room: int,
 ) -> Target:
     identity = target_id(runtime, architecture)
     # Whoever holds the role of another job must not come upon it: 144 bits that only the job is told.
@@ -103,6 +107,7 @@ def _target(
         job=Job(f"{execution.name}-{identity}", workshop.queue, definition, ()),
         staging=staging,
         from_source=bool(settings.allow_sdist),
+        alongside=settings.alongside,
     )
     # What others chose freely is tied to its option with `=`: by itself it might look like an option. These
     # stay in the command, all others go into a file (options_file.py).
@@ -127,4 +132,18 @@ def _target(
         command.append(f"--constraint={constraint}")
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
+    command += _about_size(settings, room)
     return replace(target, job=replace(target.job, command=tuple(command)))
+
+
+def _about_size(settings: Settings, room: int) -> Iterator[str]:
+    """The builder's options that say how large the layer may be, and what may go for that."""
+    if not settings.fit:
+        yield "--no-fit"
+    if settings.slim:
+        yield "--slim"
+    for package in settings.exclude:
+        yield f"--exclude={package}"
+    limit = min(settings.size_limit or MAX_UNZIPPED_BYTES, room)
+    if limit < MAX_UNZIPPED_BYTES:
+        yield f"--size-limit={limit}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from layerdrop import wording
 from layerdrop.errors import BuildError, ErrorCode
-from layerdrop.target import RUNTIMES, Runtime
+from layerdrop.target import MAX_UNZIPPED_BYTES, RUNTIMES, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,13 +38,19 @@ _MOST_DOTS = 500
 # The rest of Lambda's 140 characters is the target's id.
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+# API_GetLayerVersionByArn; a function has up to five layers, of which this is one (Developer Guide, "Lambda
+# quotas").
+_LAYER_VERSION = re.compile(
+    r"arn:aws[a-z-]{0,20}:lambda:[a-z0-9-]{1,30}:\d{12}:layer:[A-Za-z0-9_-]{1,140}:[1-9]\d{0,9}", re.ASCII
+)
+_MOST_OTHER_LAYERS = 4
 # https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
 _ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the block says; what it leaves out is None, empty or False."""
+    """What the block says; what it leaves out is None, empty or False, but for `fit`, which is True."""
 
     name: str | None = None
     runtimes: tuple[Runtime, ...] = ()
@@ -55,6 +61,11 @@ class Settings:
     bytecode: bool = True
     system_libraries: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    fit: bool = True
+    slim: bool = False
+    exclude: tuple[str, ...] = ()
+    size_limit: int | None = None
+    alongside: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Settings:
@@ -161,12 +172,23 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
-def _list(good: str, fits: Callable[[str], object]) -> Callable[[str, Any], tuple[str, ...]]:
+def _bytes(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        _refuse_type(key, value, "a number of bytes, without quotes")
+    if not 1 <= value <= MAX_UNZIPPED_BYTES:
+        most = f"{MAX_UNZIPPED_BYTES:_}"
+        _refuse_value(key, value, f"a number of bytes from 1 to {most}, which is what Lambda takes")
+    return value
+
+
+def _list(
+    good: str, fits: Callable[[str], object], most: int = _LONGEST_LIST
+) -> Callable[[str, Any], tuple[str, ...]]:
     def read(key: str, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             _refuse_type(key, value, f"a list of texts, each {good}")
-        if len(value) > _LONGEST_LIST:
-            _refuse(f"The setting {key} has {len(value)} entries.", f"Give at most {_LONGEST_LIST}.", key)
+        if len(value) > most:
+            _refuse(f"The setting {key} has {len(value)} entries.", f"Give at most {most}.", key)
         for item in value:
             if not fits(item):
                 _refuse_value(key, item, good)
@@ -207,6 +229,15 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "constraints": _list(
         f"a package and its versions such as urllib3<2, of up to {_LONGEST_CONSTRAINT} characters",
         lambda item: len(item) <= _LONGEST_CONSTRAINT and _CONSTRAINT.fullmatch(item),
+    ),
+    "fit": _flag,
+    "slim": _flag,
+    "exclude": _list("the name of a package", _PACKAGE.fullmatch),
+    "size-limit": _bytes,
+    "alongside": _list(
+        "the ARN of a layer version, arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION",
+        _LAYER_VERSION.fullmatch,
+        _MOST_OTHER_LAYERS,
     ),
 }
 

@@ -32,6 +32,9 @@ def target_id(runtime: Runtime, architecture: Architecture) -> str:
     return f"py{runtime.removeprefix('python').replace('.', '')}-{architecture}"
 
 
+MAX_UNZIPPED_BYTES: Final = 262_144_000
+"""What a function may have with all its layers (AWS Lambda Developer Guide, "Lambda quotas")."""
+
 LAYERS: Final = "layers/"
 """The shelf that all builds take finished layers from."""
 
@@ -57,6 +60,7 @@ class Target:
     Attributes:
         staging: The key's prefix that the job may write below, which nobody else can guess; it ends in `/`.
         from_source: Whether code of packages may run in the job before its zip is made.
+        alongside: The ARNs of other layers' versions that a function is to have beside this one.
     """
 
     id: str
@@ -69,6 +73,7 @@ class Target:
     job: Job
     staging: str
     from_source: bool = False
+    alongside: tuple[str, ...] = ()
 
     @property
     def own_shelf(self) -> str:
@@ -105,6 +110,7 @@ class Target:
             },
             "staging": self.staging,
             "from_source": self.from_source,
+            "alongside": list(self.alongside),
         }
 
     @classmethod
@@ -132,6 +138,8 @@ class Target:
             ),
             staging=document["staging"],
             from_source=document["from_source"],
+            # Not in what was planned before there was such a setting.
+            alongside=tuple(document.get("alongside", ())),
         )
 
 

@@ -80,10 +80,52 @@ def test_each_runtime_of_the_settings_gets_its_layer(pipeline: Pipeline, folder:
         assert all(f"cpython-{tag}-aarch64" in entry for entry in extensions)
 
 
+def test_a_layer_beside_others_gets_what_they_leave(pipeline: Pipeline, folder: str) -> None:
+    """The embedded AWS serves the other layer's zip as Lambda does: by a signed address, in parts."""
+    [other] = pipeline.build(f"{folder}/other/requirements.txt", SMALL)["layers"]
+    content = settings(alongside=f'["{other["layer_version_arn"]}"]', bytecode="false") + "idna == 3.7\n"
+    manifest = pipeline.build(f"{folder}/requirements.txt", content)
+    jsonschema.validate(manifest, SCHEMA)
+    assert manifest["status"] == "SUCCEEDED", manifest["error"]
+    [layer] = manifest["layers"]
+    [beside] = layer["alongside"]
+    assert beside["layer_version_arn"] == other["layer_version_arn"]
+    assert beside["unzipped_bytes"] == other["zip"]["unzipped_bytes"]
+    assert layer["checks"]["size"]["limit_bytes"] == 262_144_000 - beside["unzipped_bytes"]
+    assert 0 < beside["of_other_content"] < beside["same_paths"]
+    assert "python/idna/package_data.py" in beside["examples"][: beside["of_other_content"]]
+
+
+def test_the_settings_say_what_stays_out_and_how_large_it_may_be(pipeline: Pipeline, folder: str) -> None:
+    content = settings(
+        exclude='["certifi", "Urllib3"]', **{"size-limit": "3_000_000"}, slim="true", fit="false"
+    )
+    manifest = pipeline.build(f"{folder}/requirements.txt", content + "requests == 2.32.3\n")
+    assert manifest["status"] == "SUCCEEDED", manifest["error"]
+    [layer] = manifest["layers"]
+    assert {"certifi", "urllib3"}.isdisjoint(package["name"] for package in layer["packages"])
+    assert layer["checks"]["size"]["limit_bytes"] == 3_000_000
+    assert layer["alongside"] == []
+    content = settings(**{"size-limit": "30_000"}) + "requests == 2.32.3\n"
+    manifest = pipeline.build(f"{folder}/requirements.txt", content)
+    assert manifest["error"]["code"] == "LAYER_TOO_LARGE"
+    assert "the limit for it is 30,000" in manifest["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("key", "content", "code"),
     [
         ("{}/requirements.txt", settings(colour='"red"') + SMALL, "SETTINGS_INVALID"),
+        (
+            "{}/requirements.txt",
+            settings(alongside='["arn:aws:lambda:us-east-1:123456789012:layer:nowhere:1"]') + SMALL,
+            "SETTINGS_INVALID",
+        ),
+        (
+            "{}/requirements.txt",
+            settings(alongside='["arn:aws:lambda:eu-west-9:999999999999:layer:theirs:1"]') + SMALL,
+            "SETTINGS_INVALID",
+        ),
         ("{}/requirements.txt", "idna == 999\n", "RESOLUTION_FAILED"),
         ("{}/requirements.txt", "-e .\n", "REQUIREMENTS_INVALID"),
         ("requirements/sparc/x/requirements.txt", SMALL, "KEY_INVALID"),

@@ -150,7 +150,10 @@ def drive(driver: Driver) -> None:
     assert first["status"] == "SUCCEEDED", first["error"]
     # With a setting that is for the job, and so in a file.
     licensed = settings.format("license", '"MIT"') + "friendly"
-    assert driver.build("x86_64/other", licensed)["status"] == "SUCCEEDED"
+    other = driver.build("x86_64/other", licensed)
+    assert other["status"] == "SUCCEEDED"
+    beside = settings.format("alongside", json.dumps([other["layers"][0]["layer_version_arn"]]))
+    assert driver.build("x86_64/beside", beside + "other")["status"] == "SUCCEEDED"
     # The same again: neither built nor published.
     assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
     # With leave to build from source: another role.

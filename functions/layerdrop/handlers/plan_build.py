@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop import input_key, settings
-from layerdrop.aws import s3_client
+from layerdrop.alongside import Neighbors
+from layerdrop.aws import lambda_client, patient, s3_client
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PlanBuildEnvironment
@@ -30,6 +31,7 @@ MANIFESTS = ManifestStore(S3, VERSIONS)
 REQUIREMENTS = RequirementsReader(S3)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 OPTIONS = OptionsFiles(S3, ENVIRONMENT.bucket)
+NEIGHBORS = Neighbors(lambda_client(), S3)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -41,6 +43,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 
     Raises:
         BuildError: a newer upload is there, or the path, the file or its settings are at fault.
+        TryLaterError: another layer that the settings name could not be looked at.
     """
     build_input = BuildInput.from_json(event["input"])
     execution = Execution.from_json(event["execution"])
@@ -53,7 +56,11 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
 
     key = input_key.parse(build_input.key)
     wanted = settings.parse(REQUIREMENTS.read(build_input))
-    targets = plan(build_input, execution, key, wanted, ENVIRONMENT.default_runtime, ENVIRONMENT.workshops)
+    with patient():
+        room = NEIGHBORS.room(wanted.alongside)
+    targets = plan(
+        build_input, execution, key, wanted, ENVIRONMENT.default_runtime, ENVIRONMENT.workshops, room
+    )
     CLAIMS.claim([target.layer_name for target in targets], build_input.key)
     logger.info("Build planned", targets=[target.id for target in targets])
     metrics.add_metric("LayersPlanned", MetricUnit.Count, len(targets))

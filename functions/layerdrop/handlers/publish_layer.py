@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
+from layerdrop.alongside import Neighbors
 from layerdrop.aws import lambda_client, patient, publishing_client, s3_client, ssm_client
 from layerdrop.build_input import BuildInput
 from layerdrop.claims import ClaimStore
@@ -28,6 +30,7 @@ VERSIONS = InputVersions(S3)
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 SHELVES = Shelves(S3, ENVIRONMENT.bucket)
+NEIGHBORS = Neighbors(lambda_client(), S3)
 PUBLISHER = LayerPublisher(
     lambda_client(), publishing_client(), ssm_client(), ENVIRONMENT.bucket, ENVIRONMENT.keep_versions
 )
@@ -57,7 +60,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # Asked with the name in hand: whoever uploads from now on publishes after this.
         VERSIONS.require_newest(build_input)
         kept = SHELVES.keep(target, attempt, layer)
-        published = PUBLISHER.publish(target, layer, kept)
+        shared = NEIGHBORS.shared_paths(target.alongside, ENVIRONMENT.bucket, kept.key, layer.zip.bytes)
+        published = replace(PUBLISHER.publish(target, layer, kept), alongside=shared)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)
     metrics.add_metric("LayersReused" if published.reused else "LayersPublished", MetricUnit.Count, 1)
     return published.to_json()

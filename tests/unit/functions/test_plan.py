@@ -30,9 +30,9 @@ lines = st.text(
 
 
 def planned(
-    key: InputKey, settings: Settings = DEFAULTS, build_input: BuildInput = INPUT
+    key: InputKey, settings: Settings = DEFAULTS, build_input: BuildInput = INPUT, room: int = 262_144_000
 ) -> tuple[Target, ...]:
-    return plan(build_input, EXECUTION, key, settings, "python3.12", WORKSHOPS)
+    return plan(build_input, EXECUTION, key, settings, "python3.12", WORKSHOPS, room)
 
 
 @given(
@@ -49,6 +49,13 @@ def planned(
     | st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", fullmatch=True), max_size=3)
     .filter(lambda names: not {"check", "auto"} & set(names))
     .map(tuple),
+    fit=st.booleans(),
+    slim=st.booleans(),
+    excluded=st.lists(
+        st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,100}[A-Za-z0-9])?", fullmatch=True), max_size=3
+    ),
+    limit=st.none() | st.integers(1, 262_144_000),
+    room=st.integers(1, 262_144_000),
 )
 def test_the_builder_reads_the_command_as_it_was_meant(
     version: str,
@@ -59,6 +66,11 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     bytecode: bool,
     constraints: list[str],
     libraries: tuple[str, ...],
+    fit: bool,
+    slim: bool,
+    excluded: list[str],
+    limit: int | None,
+    room: int,
 ) -> None:
     build_input = BuildInput("bucket", f"requirements/arm64/{key}/requirements.txt", version, "e", "0A", 1)
     settings = Settings(
@@ -69,8 +81,12 @@ def test_the_builder_reads_the_command_as_it_was_meant(
         bytecode=bytecode,
         constraints=tuple(constraints),
         system_libraries=libraries,
+        fit=fit,
+        slim=slim,
+        exclude=tuple(excluded),
+        size_limit=limit,
     )
-    (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input)
+    (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input, room)
     # As the builder's main() does it, odd forms of the original tool included.
     options = cli.parse(cli.normalized(target.job.command))
     # And as the job gets it: what the settings ask in a file.
@@ -87,6 +103,8 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert (options.description, options.license) == (description, license_text)
     assert (options.allow_sdist, options.bytecode) == (tuple(sdists), bytecode)
     assert options.system_libraries == (libraries or ("auto",))
+    assert (options.fit, options.slim, options.exclude) == (fit, slim, tuple(excluded))
+    assert options.size_limit == min(limit or 262_144_000, room)
     assert options.staging == f"s3://bucket/{target.staging}"
     assert options.report_place == f"s3://bucket/{target.staged('report.json', 1)}"
     assert options.reuse == f"s3://bucket/{target.shelf}"

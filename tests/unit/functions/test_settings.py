@@ -25,6 +25,9 @@ system_libraries = st.sampled_from(["check", "auto"]) | st.lists(
 constraints = st.tuples(packages, st.sampled_from(["<2", " >= 1, != 1.5", "==2; python_version < '3'"])).map(
     "".join
 )
+LAYER_VERSION = (
+    r"arn:aws(-cn|-us-gov)?:lambda:[a-z0-9-]{1,30}:[0-9]{12}:layer:[A-Za-z0-9_-]{1,140}:[1-9][0-9]{0,9}"
+)
 blocks = st.fixed_dictionaries(
     {},
     optional={
@@ -39,6 +42,13 @@ blocks = st.fixed_dictionaries(
         "bytecode": st.booleans(),
         "constraints": st.lists(constraints, unique=True, max_size=3),
         "system-libraries": system_libraries,
+        "fit": st.booleans(),
+        "slim": st.booleans(),
+        "exclude": st.lists(packages, unique=True, max_size=3),
+        "size-limit": st.integers(1, 262_144_000),
+        "alongside": st.lists(
+            st.from_regex(LAYER_VERSION, fullmatch=True), unique=True, max_size=4
+        ),
     },
 )  # fmt: skip
 
@@ -70,6 +80,11 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "bytecode": parsed.bytecode,
         "constraints": list(parsed.constraints),
         "system-libraries": list(parsed.system_libraries),
+        "fit": parsed.fit,
+        "slim": parsed.slim,
+        "exclude": list(parsed.exclude),
+        "size-limit": parsed.size_limit,
+        "alongside": list(parsed.alongside),
     } == {
         "name": None,
         "runtimes": [],
@@ -80,6 +95,11 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "bytecode": True,
         "constraints": [],
         "system-libraries": [],
+        "fit": True,
+        "slim": False,
+        "exclude": [],
+        "size-limit": None,
+        "alongside": [],
     } | {
         key: [value] if key == "system-libraries" and isinstance(value, str) else value
         for key, value in values.items()
@@ -174,6 +194,26 @@ def test_without_a_block_all_is_default(text: str) -> None:
         ('system-libraries = ["--root=/"]', ["system-libraries", '"--root=/"', "package"]),
         ('system-libraries = ["lib*"]', ["system-libraries", '"lib*"', "package"]),
         ("system-libraries = [1]", ["system-libraries", "list of texts"]),
+        ('fit = "no"', ["fit", '"no"', "true or false"]),
+        ("slim = 1", ["slim", "1", "true or false"]),
+        ('exclude = "boto3"', ["exclude", "list of texts"]),
+        ('exclude = ["boto3<2"]', ["exclude", '"boto3<2"', "package"]),
+        ('exclude = ["--slim"]', ["exclude", '"--slim"', "package"]),
+        ("size-limit = 0", ["size-limit", "0", "262_144_000"]),
+        ("size-limit = -5", ["size-limit", "-5", "262_144_000"]),
+        ("size-limit = 262_144_001", ["size-limit", "262144001", "262_144_000"]),
+        ("size-limit = 1e6", ["size-limit", "number of bytes"]),
+        ("size-limit = true", ["size-limit", "true", "number of bytes"]),
+        ('size-limit = "200 MB"', ["size-limit", '"200 MB"', "without quotes"]),
+        ('alongside = "arn:aws:lambda:us-east-1:111122223333:layer:otel:3"', ["alongside", "list of texts"]),
+        ('alongside = ["arn:aws:lambda:us-east-1:111122223333:layer:otel"]', ["alongside", "VERSION"]),
+        ('alongside = ["arn:aws:lambda:us-east-1:1:layer:otel:1"]', ["alongside", "VERSION"]),
+        ('alongside = ["arn:aws:s3:us-east-1:111122223333:layer:otel:1"]', ["alongside", "lambda"]),
+        ('alongside = ["otel:3"]', ["alongside", '"otel:3"', "arn:aws:lambda:"]),
+        (
+            f"alongside = {['arn:aws:lambda:r:111122223333:layer:x:1'] * 5}",
+            ["alongside", "5 entries", "most 4"],
+        ),
     ],
 )
 def test_refuses_and_names_key_value_and_the_good_ones(line: str, words: list[str]) -> None:
