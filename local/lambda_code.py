@@ -53,16 +53,21 @@ def interpreter_of(runtime: str, architecture: str) -> Interpreter:
     if runtime not in RUNTIMES:
         raise UnfitError(f"The embedded AWS does not run {runtime} functions.")
     wanted = RUNTIMES[runtime].glibc
-    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    name, _, version = _c_library().partition(" ")
     if name != "glibc" or tuple(map(int, version.split("."))) < wanted:
-        raise UnfitError(
-            f"This machine has {name or 'no glibc'} {version}, "
-            f"and {runtime} has glibc {wanted[0]}.{wanted[1]}."
-        )
+        has = f"glibc {version}" if name == "glibc" else "no glibc"
+        raise UnfitError(f"This machine has {has}, and {runtime} has glibc {wanted[0]}.{wanted[1]}.")
     found = interpreter.find("{}.{}".format(*RUNTIMES[runtime].version))
     if found is None:
         raise UnfitError(f"There is no {runtime} on this machine.")
     return found
+
+
+def _c_library() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):  # it has no such name
+        return ""
 
 
 class Code:

@@ -316,14 +316,23 @@ def test_nothing_is_left_of_a_deleted_function(workers: Workers, make: Make, cod
         ("python3.13", "arm64", "This machine is x86_64, and the function is for arm64."),
         ("nodejs24.x", "x86_64", "The embedded AWS does not run nodejs24.x functions."),
         ("python3.14", "x86_64", "There is no python3.14 on this machine."),
+        ("python3.14 old", "x86_64", "This machine has glibc 2.31, and python3.14 has glibc 2.34."),
+        ("python3.14 musl", "x86_64", "This machine has no glibc, and python3.14 has glibc 2.34."),
     ],
 )
 def test_a_machine_that_cannot_run_it_says_why(
     monkeypatch: pytest.MonkeyPatch, runtime: str, architecture: str, words: str
 ) -> None:
+    runtime, _, machine = runtime.partition(" ")
+
+    def confstr(_name: str) -> str:
+        if machine == "musl":
+            raise ValueError("unrecognized configuration name")
+        return "glibc 2.31" if machine == "old" else "glibc 2.36"
+
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("layer_builder.ground.interpreter.find", lambda _minor: None)
-    monkeypatch.setattr("os.confstr", lambda _name: "glibc 2.36")
+    monkeypatch.setattr("os.confstr", confstr)
     interpreter_of.cache_clear()
     with pytest.raises(UnfitError) as refused:
         interpreter_of(runtime, architecture)
