@@ -57,6 +57,13 @@ def publishing_client() -> LambdaClient:
     return boto3.client("lambda", config=config)
 
 
+def invoking_client(read_timeout: int) -> LambdaClient:
+    """Lambda, for Invoke of a function that may take so many seconds: asked once, as it may be at it."""
+    retries: dict[str, object] = {"total_max_attempts": 1}
+    config = Config(retries=retries, connect_timeout=3, read_timeout=read_timeout)  # type: ignore[arg-type]
+    return boto3.client("lambda", config=config)
+
+
 class TryLaterError(Exception):
     """Nothing is wrong, it is just not the time: the state machine knows this name and has long patience."""
 
@@ -83,9 +90,14 @@ def patient() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error_code(error) not in _BUSY:
+        if not is_busy(error):
             raise
         raise TryLaterError(str(error)) from error
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether a service says that it is asked too much."""
+    return error_code(error) in _BUSY
 
 
 def error_code(error: Exception) -> str:

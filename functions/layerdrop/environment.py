@@ -29,11 +29,13 @@ class StartBuildEnvironment:
 class PlanBuildEnvironment:
     """What PlanBuild is told: the bucket with the claims, where each architecture is built, and the runtime
     that needs no naming. A definition for builds from source is empty where these are forbidden.
+    `try_layers` is whether layers are tried in a function.
     """
 
     bucket: str
     default_runtime: Runtime
     workshops: Mapping[Architecture, Workshop]
+    try_layers: bool
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -52,15 +54,41 @@ class PlanBuildEnvironment:
                 )
                 for architecture in ARCHITECTURES
             },
+            environ["TRY_LAYERS"] == "ENABLED",
         )
 
 
 @dataclass(frozen=True)
 class PublishLayerEnvironment:
-    """What PublishLayer is told: the only bucket it takes zips from, and how many versions to keep.
+    """What PublishLayer is told: the only bucket it takes zips from."""
 
-    `keep_versions` 0 keeps all.
+    bucket: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing."""
+        return cls(environ["BUCKET_NAME"])
+
+
+@dataclass(frozen=True)
+class TryLayerEnvironment:
+    """What TryLayer is told: the bucket with the reports, the role that functions get which try a layer, and
+    what their names begin with.
     """
+
+    bucket: str
+    role_arn: str
+    prefix: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing."""
+        return cls(environ["BUCKET_NAME"], environ["TRIAL_ROLE_ARN"], environ["TRIAL_PREFIX"])
+
+
+@dataclass(frozen=True)
+class ReleaseLayerEnvironment:
+    """What ReleaseLayer is told: the bucket with the claims, and how many versions to keep, 0 for all."""
 
     bucket: str
     keep_versions: int
@@ -90,6 +118,8 @@ class WriteManifestEnvironment:
                 plan=environ["PLAN_LOG_GROUP"],
                 build=environ["BUILD_LOG_GROUP"],
                 publish=environ["PUBLISH_LOG_GROUP"],
+                trial=environ["TRY_LOG_GROUP"],
+                release=environ["RELEASE_LOG_GROUP"],
                 write=environ["AWS_LAMBDA_LOG_GROUP_NAME"],
             ),
         )

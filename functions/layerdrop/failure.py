@@ -37,6 +37,9 @@ _NOT_STARTED = {
     ),
 }
 
+NOT_POSSIBLE = "TrialNotPossibleError"
+"""How the state machine calls a trial that Lambda did not let happen: the exception's name, in `trying`."""
+
 
 @dataclass(frozen=True)
 class LogGroups:
@@ -46,6 +49,8 @@ class LogGroups:
     plan: str
     build: str
     publish: str
+    trial: str
+    release: str
     write: str
 
 
@@ -54,9 +59,18 @@ def plan_problem(error: Mapping[str, str], logs: LogGroups) -> Problem:
     return _function_problem(error, "planning the build", logs.plan)
 
 
-def target_problem(error: Mapping[str, str], reported: Problem | None, logs: LogGroups) -> Problem:
-    """Why a target has no layer; `reported` is the error in the builder's report, if it left one."""
+def target_problem(
+    error: Mapping[str, str], reported: Problem | None, logs: LogGroups, step: str | None = None
+) -> Problem:
+    """Why a target has no layer; `reported` is the error in the builder's report, if it left one.
+
+    `step` is the state that failed, if that was one after the layer was published.
+    """
     cause = _json_object(error["Cause"])
+    if step == "TryLayer":
+        return _trial_problem(error, cause, logs.trial)
+    if step == "ReleaseLayer":
+        return _function_problem(error, "releasing the layer", logs.release)
     if "Container" in cause or "JobId" in cause:
         return _job_problem(cause, reported, logs.build)
     if "errorMessage" in cause:
@@ -76,6 +90,20 @@ def target_problem(error: Mapping[str, str], reported: Problem | None, logs: Log
             {"error": error["Error"]},
         )
     return _function_problem(error, "building the layer", logs.publish)
+
+
+def _trial_problem(error: Mapping[str, str], cause: Mapping[str, Any], group: str) -> Problem:
+    if error["Error"] not in (NOT_POSSIBLE, "States.Timeout"):
+        return _function_problem(error, "trying the layer in a function", group)
+    said = str(cause.get("errorMessage") or "it took too long").rstrip(".")
+    return Problem(
+        ErrorCode.TRIAL_NOT_POSSIBLE,
+        f"The layer could not be tried in a function, so it is not released: {said}.",
+        "Upload the file again later; if that does not help, see what keeps this account from making and "
+        "invoking functions, or ask whoever runs the stack to set TryLayers to DISABLED.",
+        {"error": error["Error"]},
+        {"group": group, "stream": None},
+    )
 
 
 def attempts_made(error: Mapping[str, str]) -> int:

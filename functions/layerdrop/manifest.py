@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerdrop.errors import Problem
     from layerdrop.report import Report
     from layerdrop.target import Target
+    from layerdrop.trial import Trial
 
 SCHEMA = "layerdrop/manifest/1"
 
@@ -66,12 +67,13 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a target: a published version with the builder's report, or a problem."""
+    """What became of a target: a released version with the builder's report and its trial, or a problem."""
 
     target: Target
     published: PublishedVersion | None = None
     report: Report | None = None
     problem: Problem | None = None
+    trial: Trial | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as an entry of the manifest's `layers`."""
@@ -94,10 +96,26 @@ class Outcome:
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
             "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],
             "alongside": [dict(one) for one in self.published.alongside] if self.published else [],
-            "checks": dict(self.report.checks) if self.report else {},
-            "warnings": list(self.report.warnings) if self.report else [],
+            "checks": self._checks(),
+            "trial": self._trial(),
+            "warnings": [
+                *(self.report.warnings if self.report else ()),
+                *(self.trial.warnings if self.trial else ()),
+            ],
             "error": self.problem.to_json() if self.problem else None,
         }
+
+    def _checks(self) -> dict[str, Any]:
+        """What the builder proved; without the modules that it left to the trial, which tells of them."""
+        checks = dict(self.report.checks) if self.report else {}
+        if isinstance(imports := checks.get("imports"), dict):
+            checks["imports"] = {name: value for name, value in imports.items() if name != "packages"}
+        return checks
+
+    def _trial(self) -> dict[str, Any] | None:
+        if self.trial is None:
+            return None
+        return {name: value for name, value in self.trial.to_json().items() if name != "warnings"}
 
 
 @dataclass(frozen=True)

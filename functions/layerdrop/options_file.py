@@ -24,7 +24,16 @@ PREFIX: Final = "plans/"
 """Where they lie: jobs may read there what they are told of, and write nothing."""
 
 _OURS: Final = frozenset(
-    ("--path", "--version-id", "--name", "--architecture", "--runtime", "--reuse", "--staging")
+    (
+        "--path",
+        "--version-id",
+        "--name",
+        "--architecture",
+        "--runtime",
+        "--reuse",
+        "--staging",
+        "--no-import-check",
+    )
 )
 
 

@@ -11,11 +11,14 @@ from layerdrop.layer_name import base_name, layer_name
 from layerdrop.target import MAX_UNZIPPED_BYTES, Architecture, Job, Runtime, Target, target_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from layerdrop.build_input import BuildInput, Execution
     from layerdrop.input_key import InputKey
     from layerdrop.settings import Settings
+
+NEEDED = "--needed-library="
+"""The builder's option for a library that a trial found missing; its soname comes behind it."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ def plan(
     default_runtime: Runtime,
     workshops: Mapping[Architecture, Workshop],
     room: int = MAX_UNZIPPED_BYTES,
+    *,
+    try_layers: bool = False,
 ) -> tuple[Target, ...]:
     """The layers to build, one for each runtime, in the order in which the user named them.
 
-    Of a function's size, other layers leave so much `room`, in bytes.
+    Of a function's size, other layers leave so much `room`, in bytes. Layers that are tried in a function are
+    not imported by the job, in which so no code of packages runs.
 
     Raises:
         BuildError: SETTINGS_INVALID, when path and settings name different runtimes, or the stack forbids
@@ -58,7 +64,7 @@ def plan(
             {"setting": "allow-sdist", "parameter": "SourceBuilds"},
         )
     return tuple(
-        _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room)
+        _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room, try_layers)
         for runtime, name in layer_names(key, settings, default_runtime).items()
     )
 
@@ -90,10 +96,10 @@ def _target(
     settings: Settings,
     workshop: Workshop,
     room: int,
+    try_layers: bool,
 ) -> Target:
     identity = target_id(runtime, architecture)
-    # Whoever holds the role of another job must not come upon it: 144 bits that only the job is told.
-    staging = f"builds/{execution.name}/{identity}/{secrets.token_urlsafe(18)}/"
+    staging = _staging(execution.name, identity)
     definition = (settings.allow_sdist and workshop.source_definition) or workshop.definition
     target = Target(
         id=identity,
@@ -108,6 +114,8 @@ def _target(
         staging=staging,
         from_source=bool(settings.allow_sdist),
         alongside=settings.alongside,
+        is_tried=try_layers,
+        bundles=settings.system_libraries != ("check",),
     )
     # What others chose freely is tied to its option with `=`: by itself it might look like an option. These
     # stay in the command, all others go into a file (options_file.py).
@@ -133,7 +141,34 @@ def _target(
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
     command += _about_size(settings, room)
+    if try_layers:
+        command.append("--no-import-check")
     return replace(target, job=replace(target.job, command=tuple(command)))
+
+
+def build_again(target: Target, bucket: str, libraries: Sequence[str]) -> Target:
+    """The target with shared libraries that a trial found missing, by their sonames, for another job.
+
+    What the earlier one left is never replaced, so this one leaves its own elsewhere.
+    """
+    staging = _staging(target.execution, target.id)
+    kept = [word for word in target.job.command if not word.startswith("--staging=")]
+    needed = [f"{NEEDED}{library}" for library in libraries]
+    number = target.round + 1
+    first_name = target.job.name.removesuffix(f"-{target.round}") if target.round else target.job.name
+    command = (*kept, f"--staging=s3://{bucket}/{staging}", *needed)
+    job = replace(target.job, name=f"{first_name}-{number}", command=command, attempts=None)
+    return replace(target, job=job, staging=staging, round=number)
+
+
+def needed_libraries(target: Target) -> tuple[str, ...]:
+    """The sonames that earlier rounds have found missing."""
+    return tuple(word.removeprefix(NEEDED) for word in target.job.command if word.startswith(NEEDED))
+
+
+def _staging(execution: str, identity: str) -> str:
+    # Whoever holds the role of another job must not come upon it: 144 bits that only the job is told.
+    return f"builds/{execution}/{identity}/{secrets.token_urlsafe(18)}/"
 
 
 def _about_size(settings: Settings, room: int) -> Iterator[str]:

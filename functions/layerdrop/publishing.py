@@ -1,33 +1,33 @@
-"""Layer versions: reuse, publish, share, point, retire."""
+"""Layer versions: reuse, or publish."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from layerdrop.aws import TryLaterError, error_code
+from layerdrop.aws import error_code
+from layerdrop.candidates import Candidate
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.layer_versions import version_of
 from layerdrop.manifest import PublishedVersion
 from layerdrop.sharing import grant, is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping
 
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import GetLayerVersionResponseTypeDef, LayerVersionsListItemTypeDef
-    from mypy_boto3_ssm import SSMClient
 
+    from layerdrop.candidates import Candidates
+    from layerdrop.layer_versions import LayerVersions
     from layerdrop.report import BuiltLayer
     from layerdrop.shelves import Stored
     from layerdrop.target import Target
 
-POINTER_PREFIX = "/layerdrop/"
-
 # What Lambda answers when the layer itself is at fault, or the account is full; anything else may pass.
-_REFUSALS = (
+REFUSALS = (
     "InvalidParameterValueException",
     "CodeStorageExceededException",
     "RequestTooLarge",
@@ -41,54 +41,62 @@ _REFUSALS = (
 class LayerPublisher:
     """Publishes built layers, one caller a layer's name at a time.
 
-    Every step may be repeated: a second run finds what the first one did.
+    Every step may be repeated: a second run finds what the first one did. A version that it makes is a
+    candidate: nobody is pointed to it before it is released (see `releasing`).
 
     Attributes:
-        lambda_client: for what may be asked again.
+        versions: what may be asked again.
         publishing: for PublishLayerVersion, which may not.
-        ssm: holds the pointers.
+        candidates: what is published and not released.
         bucket: where zips are kept.
-        keep_versions: how many versions of a layer to keep, 0 for all.
     """
 
-    lambda_client: LambdaClient
+    versions: LayerVersions
     publishing: LambdaClient
-    ssm: SSMClient
+    candidates: Candidates
     bucket: str
-    keep_versions: int = 0
 
-    def publish(self, target: Target, layer: BuiltLayer, kept: Stored) -> PublishedVersion:
-        """Make the layer's version, share it, only then move the pointer to it, and clear up behind.
+    def publish(self, target: Target, layer: BuiltLayer, kept: Stored, execution: str) -> PublishedVersion:
+        """Find the version that is this very layer, or make it.
 
         Args:
             target: What was asked for.
             layer: What was built.
             kept: That version of its zip.
+            execution: The name of the execution that it is for.
 
         Raises:
             BuildError: PUBLISH_REFUSED, when Lambda does not take it; REPORT_INVALID, when it took other
                 bytes.
         """
-        pointer = self._pointer(target.layer_name)
+        name = target.layer_name
+        pointer = self.versions.pointer(name)
+        arn = self._reusable(target, layer, pointer)
+        left = self.candidates.find(name)
+        if left and arn and arn != pointer and left.covers(arn, layer.code_sha256):
+            # By an earlier try of this, or by a build that is not the newest any more.
+            if left.execution != execution:
+                self.candidates.note(name, replace(left, execution=execution))
+            return PublishedVersion(arn, version_of(arn), reused=False, zip_key=kept.key)
+        if left:
+            self.candidates.clear(name, left)
+        if arn:
+            return PublishedVersion(arn, version_of(arn), reused=True, zip_key=kept.key)
+        self.candidates.note(name, Candidate(execution, self.versions.highest(name), layer.code_sha256))
         try:
-            arn = self._reusable(target, layer, pointer)
-            reused = arn is not None
-            arn = arn or self._publish(target, layer, kept)
-            self._share(target.layer_name, _version(arn), target.share_with)
+            arn = self._publish(target, layer, kept)
         except ClientError as error:
-            if error_code(error) not in _REFUSALS:
+            if error_code(error) not in REFUSALS:
                 raise
-            raise _refused(target, layer, kept, error) from error
-        if arn != pointer:
-            self._point(target.layer_name, arn)
-        self._retire(target.layer_name, _version(arn))
-        return PublishedVersion(arn, _version(arn), reused, kept.key)
+            details = {"zip": kept.key, "unzipped_bytes": layer.zip.unzipped_bytes}
+            raise refused(f'the layer "{name}"', error, details) from error
+        return PublishedVersion(arn, version_of(arn), reused=False, zip_key=kept.key)
 
     def _reusable(self, target: Target, layer: BuiltLayer, pointer: str | None) -> str | None:
         """The version that is this very layer: most likely the one pointed to, else the newest such."""
         if pointer and self._is_same(pointer, target, layer):
             return pointer
-        for item in self._versions(target.layer_name):
+        for item in self.versions.listed(target.layer_name):
             arn = item["LayerVersionArn"]
             # What the list tells spares most of the questions.
             looks_same = _told(item) == _told_of(target, layer)
@@ -96,40 +104,19 @@ class LayerPublisher:
                 return arn
         return None
 
-    def _versions(self, layer_name: str) -> Iterator[LayerVersionsListItemTypeDef]:
-        """A layer's versions, as Lambda lists them: the newest first."""
-        pages = self.lambda_client.get_paginator("list_layer_versions").paginate(LayerName=layer_name)
-        return (item for page in pages for item in page["LayerVersions"])
-
-    def _pointer(self, layer_name: str) -> str | None:
-        try:
-            value = self.ssm.get_parameter(Name=POINTER_PREFIX + layer_name)["Parameter"].get("Value", "")
-        except self.ssm.exceptions.ParameterNotFound:
-            return None
-        # Someone may have put anything there.
-        return value if f":layer:{layer_name}:" in value and value.rpartition(":")[2].isdigit() else None
-
     def _is_same(self, arn: str, target: Target, layer: BuiltLayer) -> bool:
         """Whether a version has these bytes and words, and is shared with nobody else by us."""
         try:
-            found = self.lambda_client.get_layer_version(
-                LayerName=target.layer_name, VersionNumber=_version(arn)
+            found = self.versions.lambda_client.get_layer_version(
+                LayerName=target.layer_name, VersionNumber=version_of(arn)
             )
-        except self.lambda_client.exceptions.ResourceNotFoundException:
+        except self.versions.lambda_client.exceptions.ResourceNotFoundException:
             return False
         if found["Content"]["CodeSha256"] != layer.code_sha256 or _told(found) != _told_of(target, layer):
             return False
         wanted = {grant(grantee).statement_id for grantee in target.share_with}
-        given = filter(is_ours, self._statements(target.layer_name, _version(arn)))
+        given = filter(is_ours, self.versions.statements(target.layer_name, version_of(arn)))
         return wanted.issuperset(given)
-
-    def _statements(self, layer_name: str, version: int) -> set[str]:
-        """The ids of the statements that share a version."""
-        try:
-            policy = self.lambda_client.get_layer_version_policy(LayerName=layer_name, VersionNumber=version)
-        except self.lambda_client.exceptions.ResourceNotFoundException:
-            return set()
-        return {str(statement.get("Sid")) for statement in json.loads(policy["Policy"])["Statement"]}
 
     def _publish(self, target: Target, layer: BuiltLayer, kept: Stored) -> str:
         license_info = {"LicenseInfo": layer.license} if layer.license else {}
@@ -144,9 +131,7 @@ class LayerPublisher:
         )
         # What was proved counts for these bytes only.
         if response["Content"]["CodeSha256"] != layer.code_sha256:
-            self.lambda_client.delete_layer_version(
-                LayerName=target.layer_name, VersionNumber=response["Version"]
-            )
+            self.versions.delete(target.layer_name, response["Version"])
             raise BuildError(
                 ErrorCode.REPORT_INVALID,
                 f'Lambda took other bytes for "{target.layer_name}" than those that the build reported.',
@@ -154,44 +139,6 @@ class LayerPublisher:
                 {"layer_version_arn": response["LayerVersionArn"], "zip": kept.key},
             )
         return response["LayerVersionArn"]
-
-    def _share(self, layer_name: str, version: int, grantees: Sequence[str]) -> None:
-        if not grantees:
-            return
-        given = self._statements(layer_name, version)
-        for statement in map(grant, grantees):
-            if statement.statement_id in given:
-                continue
-            organization = {"OrganizationId": statement.organization_id} if statement.organization_id else {}
-            try:
-                self.lambda_client.add_layer_version_permission(
-                    LayerName=layer_name,
-                    VersionNumber=version,
-                    StatementId=statement.statement_id,
-                    Action="lambda:GetLayerVersion",
-                    Principal=statement.principal,
-                    **organization,
-                )
-            except self.lambda_client.exceptions.ResourceConflictException as error:
-                # It exists by now, or another change is under way.
-                if statement.statement_id not in self._statements(layer_name, version):
-                    raise TryLaterError(str(error)) from error
-
-    def _retire(self, layer_name: str, current: int) -> None:
-        """Delete versions beyond those to keep, but none that is pointed to or shared with anyone."""
-        if not self.keep_versions:
-            return
-        others = [item["Version"] for item in self._versions(layer_name) if item["Version"] != current]
-        for version in sorted(others, reverse=True)[self.keep_versions - 1 :]:
-            if not self._statements(layer_name, version):
-                self.lambda_client.delete_layer_version(LayerName=layer_name, VersionNumber=version)
-
-    def _point(self, layer_name: str, arn: str) -> None:
-        self.ssm.put_parameter(Name=POINTER_PREFIX + layer_name, Value=arn, Type="String", Overwrite=True)
-
-
-def _version(arn: str) -> int:
-    return int(arn.rpartition(":")[2])
 
 
 Told = tuple[str, str, list[str], list[str]]
@@ -210,7 +157,8 @@ def _told_of(target: Target, layer: BuiltLayer) -> Told:
     return (layer.description, layer.license or "", [target.runtime], [target.architecture])
 
 
-def _refused(target: Target, layer: BuiltLayer, kept: Stored, error: ClientError) -> BuildError:
+def refused(what: str, error: ClientError, details: Mapping[str, Any]) -> BuildError:
+    """What to say when Lambda does not take something, in its own words."""
     said = error.response["Error"].get("Message", "")
     hints = {
         "CodeStorageExceededException": "Delete layer versions and functions that nobody uses any more.",
@@ -218,9 +166,9 @@ def _refused(target: Target, layer: BuiltLayer, kept: Stored, error: ClientError
     }
     return BuildError(
         ErrorCode.PUBLISH_REFUSED,
-        f'Lambda does not take the layer "{target.layer_name}": {said.rstrip(".")}.',
+        f"Lambda does not take {what}: {said.rstrip('.')}.",
         hints.get(
             error_code(error), "Change what Lambda names, in the requirements or in the settings block."
         ),
-        {"error": error_code(error), "zip": kept.key, "unzipped_bytes": layer.zip.unzipped_bytes},
+        {"error": error_code(error), **details},
     )

@@ -61,6 +61,9 @@ class Target:
         staging: The key's prefix that the job may write below, which nobody else can guess; it ends in `/`.
         from_source: Whether code of packages may run in the job before its zip is made.
         alongside: The ARNs of other layers' versions that a function is to have beside this one.
+        is_tried: Whether the layer is tried in a function before it is released.
+        bundles: Whether libraries that a trial finds missing may be added to the layer.
+        round: How often it was built again because of such libraries.
     """
 
     id: str
@@ -74,6 +77,14 @@ class Target:
     staging: str
     from_source: bool = False
     alongside: tuple[str, ...] = ()
+    is_tried: bool = False
+    bundles: bool = False
+    round: int = 0
+
+    @property
+    def execution(self) -> str:
+        """The name of the execution that it belongs to."""
+        return self.staging.split("/")[1]
 
     @property
     def own_shelf(self) -> str:
@@ -111,6 +122,9 @@ class Target:
             "staging": self.staging,
             "from_source": self.from_source,
             "alongside": list(self.alongside),
+            "is_tried": self.is_tried,
+            "bundles": self.bundles,
+            "round": self.round,
         }
 
     @classmethod
@@ -140,6 +154,9 @@ class Target:
             from_source=document["from_source"],
             # Not in what was planned before there was such a setting.
             alongside=tuple(document.get("alongside", ())),
+            is_tried=document["is_tried"],
+            bundles=document["bundles"],
+            round=document["round"],
         )
 
 

@@ -263,6 +263,23 @@ def modules_of(package: str, paths: Iterable[str], target: Target) -> Modules:
     return Modules(package, tuple(essential), tuple(others))
 
 
+def left(packages: Sequence[Modules]) -> dict[str, Any]:
+    """Say what there is to import, for somebody else who does it: in the pipeline, a function on Lambda.
+
+    Of each package that the requirements name, its modules, and what people should know of it when they fail.
+    """
+    return {
+        "status": "not_run",
+        "reason": "--no-import-check was given",
+        "packages": [{**asdict(package), "advice": _advice(package.package)} for package in packages],
+    }
+
+
+def _advice(package: str) -> str:
+    needs = base_libraries.RUN_TIME_NEEDS.get(package)
+    return needs.advice if needs else ""
+
+
 def _is_offered(parts: Sequence[str]) -> bool:
     return parts[0] not in _NOT_MODULES and not (parts[-1].startswith("__") and parts[-1].endswith("__"))
 

@@ -59,7 +59,14 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     with patient():
         room = NEIGHBORS.room(wanted.alongside)
     targets = plan(
-        build_input, execution, key, wanted, ENVIRONMENT.default_runtime, ENVIRONMENT.workshops, room
+        build_input,
+        execution,
+        key,
+        wanted,
+        ENVIRONMENT.default_runtime,
+        ENVIRONMENT.workshops,
+        room,
+        try_layers=ENVIRONMENT.try_layers,
     )
     CLAIMS.claim([target.layer_name for target in targets], build_input.key)
     logger.info("Build planned", targets=[target.id for target in targets])

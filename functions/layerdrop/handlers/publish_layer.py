@@ -1,4 +1,4 @@
-"""PublishLayer: a proved zip -> kept for all builds, and a layer version, shared and pointed to."""
+"""PublishLayer: a proved zip -> kept for all builds, and a layer version that nobody is pointed to yet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from layerdrop.alongside import Neighbors
 from layerdrop.aws import lambda_client, patient, publishing_client, s3_client, ssm_client
 from layerdrop.build_input import BuildInput
+from layerdrop.candidates import Candidates
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PublishLayerEnvironment
 from layerdrop.input_versions import InputVersions
+from layerdrop.layer_versions import LayerVersions
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
 from layerdrop.shelves import Shelves
@@ -31,8 +33,9 @@ REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 SHELVES = Shelves(S3, ENVIRONMENT.bucket)
 NEIGHBORS = Neighbors(lambda_client(), S3)
+LAYERS = LayerVersions(lambda_client(), ssm_client())
 PUBLISHER = LayerPublisher(
-    lambda_client(), publishing_client(), ssm_client(), ENVIRONMENT.bucket, ENVIRONMENT.keep_versions
+    LAYERS, publishing_client(), Candidates(S3, ENVIRONMENT.bucket, LAYERS), ENVIRONMENT.bucket
 )
 
 
@@ -50,7 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
-    name_work(target.staging.split("/")[1], target=target.id, layer=target.layer_name)
+    name_work(target.execution, target=target.id, layer=target.layer_name)
     metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
     report, attempt = REPORTS.read(target, target.job.attempts or 0)
     layer = report.layer_for(target, ENVIRONMENT.bucket)
@@ -61,7 +64,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         VERSIONS.require_newest(build_input)
         kept = SHELVES.keep(target, attempt, layer)
         shared = NEIGHBORS.shared_paths(target.alongside, ENVIRONMENT.bucket, kept.key, layer.zip.bytes)
-        published = replace(PUBLISHER.publish(target, layer, kept), alongside=shared)
+        published = PUBLISHER.publish(target, layer, kept, target.execution)
+        published = replace(published, alongside=shared)
     logger.info("Layer reused" if published.reused else "Layer published", arn=published.layer_version_arn)
     metrics.add_metric("LayersReused" if published.reused else "LayersPublished", MetricUnit.Count, 1)
     return published.to_json()

@@ -20,6 +20,7 @@ from layerdrop.manifest_store import ManifestStore, Put
 from layerdrop.objects import ReportReader
 from layerdrop.target import Target
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
+from layerdrop.trial import Trial
 from layerdrop.unanswered import unanswered
 
 if TYPE_CHECKING:
@@ -99,11 +100,12 @@ def _outcome(document: Mapping[str, Any]) -> Outcome:
     if "error" in document:
         report = REPORTS.find(target, target.job.attempts or attempts_made(document["error"]))
         reported = report.error if report else None
-        problem = target_problem(document["error"], reported, ENVIRONMENT.logs)
+        problem = target_problem(document["error"], reported, ENVIRONMENT.logs, document.get("step"))
         return Outcome(target, report=report, problem=problem)
     published = PublishedVersion.from_json(document["layer"])
+    trial = Trial.from_json(document["trial"])
     try:
         report, _ = REPORTS.read(target, target.job.attempts or 0)
-        return Outcome(target, published, report)
+        return Outcome(target, published, report, trial=trial)
     except BuildError as error:
-        return Outcome(target, published, problem=error.problem)
+        return Outcome(target, published, problem=error.problem, trial=trial)

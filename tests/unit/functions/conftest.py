@@ -55,6 +55,11 @@ ENVIRONMENT = {
     "START_LOG_GROUP": "/aws/lambda/layerdrop/StartBuild",
     "PLAN_LOG_GROUP": "/aws/lambda/layerdrop/PlanBuild",
     "PUBLISH_LOG_GROUP": "/aws/lambda/layerdrop/PublishLayer",
+    "TRY_LOG_GROUP": "/aws/lambda/layerdrop/TryLayer",
+    "RELEASE_LOG_GROUP": "/aws/lambda/layerdrop/ReleaseLayer",
+    "TRY_LAYERS": "DISABLED",
+    "TRIAL_ROLE_ARN": "arn:aws:iam::123456789012:role/layerdrop-trial",
+    "TRIAL_PREFIX": "layerdrop-try-",
 }
 
 

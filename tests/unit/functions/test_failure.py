@@ -12,7 +12,13 @@ from layerdrop.failure import LogGroups, plan_problem, target_problem
 
 START = "Task failed to start"
 LOGS = LogGroups(
-    start="start-log", plan="plan-log", build="build-log", publish="publish-log", write="write-log"
+    start="start-log",
+    plan="plan-log",
+    build="build-log",
+    publish="publish-log",
+    trial="trial-log",
+    release="release-log",
+    write="write-log",
 )
 REPORTED = Problem("RESOLUTION_FAILED", "No such thing.", "Take another.", {"package": "nothing"})
 

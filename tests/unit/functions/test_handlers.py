@@ -1,4 +1,4 @@
-"""The four functions, as the state machine strings them together."""
+"""The functions, as the state machine strings them together."""
 
 import copy
 import json
@@ -65,7 +65,10 @@ def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tu
                     del target["job"]["ended"]
                     outcome["error"] = {"Error": "States.TaskFailed", "Cause": json.dumps(job)}
                 else:
-                    outcome["layer"] = handler("publish_layer", {"input": state["input"], "target": target})
+                    given = {"input": state["input"], "target": target}
+                    layer = handler("publish_layer", given)
+                    handler("release_layer", {**given, "published": layer})
+                    outcome |= {"layer": layer, "trial": {"result": "disabled"}}
             except BuildError as error:
                 outcome["error"] = caught(error)
             state["outcomes"].append(outcome)
@@ -320,10 +323,9 @@ def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, bui
     (target,) = state["targets"]
     build(target)
     layer = handler("publish_layer", {"input": state["input"], "target": target})
+    outcome = {"target": target, "layer": layer, "trial": {"result": "disabled"}}
     account.s3.delete_object(Bucket=account.bucket, Key=f"{target['staging']}1/report.json")
-    assert handler("write_manifest", {**state, "outcomes": [{"target": target, "layer": layer}]}) == {
-        "status": "FAILED"
-    }
+    assert handler("write_manifest", {**state, "outcomes": [outcome]}) == {"status": "FAILED"}
     manifest = account.json(MANIFEST)
     assert manifest["error"]["code"] == ErrorCode.REPORT_INVALID
     assert manifest["layers"][0]["layer_version_arn"] == layer["layer_version_arn"]

@@ -23,7 +23,7 @@ from tests.unit.functions.test_report import TARGET, document
 
 ESCAPES = "\x1b]52;c;ZXZpbA==\x07 \x9b31m \x7f \r \u202e \u2066 \u200f \u2028 \U000e0041"
 LIMIT = 256 * 1024  # bytes that a state may have
-LOGS = LogGroups("start", "plan", "build", "publish", "write")
+LOGS = LogGroups("start", "plan", "build", "publish", "trial", "release", "write")
 
 SEVERAL = "abcdefghijklmnopqrstuvwxyz"
 BLOCKS = {

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import boto3
@@ -10,9 +10,12 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from layerdrop.aws import TryLaterError
+from layerdrop.candidates import Candidate, Candidates
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.layer_versions import LayerVersions
 from layerdrop.manifest import PublishedVersion
 from layerdrop.publishing import LayerPublisher
+from layerdrop.releasing import LayerReleaser
 from layerdrop.report import BuiltLayer, Report
 from layerdrop.shelves import Shelves
 from layerdrop.target import Job, Target
@@ -40,15 +43,53 @@ def built(build: Callable[..., Any]) -> Callable[..., BuiltLayer]:
     return built
 
 
+@dataclass(frozen=True)
+class Publisher:
+    """PublishLayer and ReleaseLayer, of one account."""
+
+    publisher: LayerPublisher
+    releaser: LayerReleaser
+
+    @classmethod
+    def of(
+        cls,
+        account: Any,
+        lambda_: Any = None,
+        publishing: Any = None,
+        ssm: Any = None,
+        s3: Any = None,
+        keep_versions: int = 0,
+    ) -> "Publisher":
+        lambda_ = lambda_ or account.lambda_
+        layers = LayerVersions(lambda_, ssm or account.ssm)
+        candidates = Candidates(s3 or account.s3, account.bucket, layers)
+        return cls(
+            LayerPublisher(layers, publishing or lambda_, candidates, account.bucket),
+            LayerReleaser(layers, candidates, keep_versions),
+        )
+
+
 @pytest.fixture
-def publisher(account: Any) -> LayerPublisher:
-    return LayerPublisher(account.lambda_, account.lambda_, account.ssm, account.bucket)
+def publisher(account: Any) -> Publisher:
+    return Publisher.of(account)
 
 
-def publish(publisher: LayerPublisher, target: Target, layer: BuiltLayer) -> PublishedVersion:
+def only_publish(
+    publisher: Publisher, target: Target, layer: BuiltLayer, execution: str = "web-1"
+) -> PublishedVersion:
     """As PublishLayer does it, once the job is done."""
     s3 = boto3.client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-    return publisher.publish(target, layer, Shelves(s3, publisher.bucket).keep(target, 1, layer))
+    kept = Shelves(s3, publisher.publisher.bucket).keep(target, 1, layer)
+    return publisher.publisher.publish(target, layer, kept, execution)
+
+
+def publish(
+    publisher: Publisher, target: Target, layer: BuiltLayer, execution: str = "web-1"
+) -> PublishedVersion:
+    """As PublishLayer and ReleaseLayer do it, one after the other."""
+    published = only_publish(publisher, target, layer, execution)
+    publisher.releaser.release(target, published.layer_version_arn, execution)
+    return published
 
 
 def versions(account: Any, name: str = TARGET.layer_name) -> list[int]:
@@ -66,7 +107,7 @@ def statements(account: Any, version: int) -> dict[str, Any]:
     return {statement["Sid"]: statement for statement in json.loads(policy["Policy"])["Statement"]}
 
 
-def test_publishes_what_the_report_says(account: Any, publisher: LayerPublisher, built: Any) -> None:
+def test_publishes_what_the_report_says(account: Any, publisher: Publisher, built: Any) -> None:
     target = replace(TARGET, license="MIT", description="HTTP clients")
     layer = built(target)
     published = publish(publisher, target, layer)
@@ -80,9 +121,7 @@ def test_publishes_what_the_report_says(account: Any, publisher: LayerPublisher,
     assert found["CompatibleArchitectures"] == ["arm64"]
 
 
-def test_the_same_layer_again_is_the_same_version(
-    account: Any, publisher: LayerPublisher, built: Any
-) -> None:
+def test_the_same_layer_again_is_the_same_version(account: Any, publisher: Publisher, built: Any) -> None:
     first = publish(publisher, TARGET, built())
     again = publish(publisher, TARGET, built())
     assert again == replace(first, reused=True)
@@ -90,9 +129,7 @@ def test_the_same_layer_again_is_the_same_version(
 
 
 @pytest.mark.parametrize("change", ["content", "description", "license"])
-def test_any_difference_is_a_new_version(
-    account: Any, publisher: LayerPublisher, built: Any, change: str
-) -> None:
+def test_any_difference_is_a_new_version(account: Any, publisher: Publisher, built: Any, change: str) -> None:
     publish(publisher, TARGET, built())
     target = replace(TARGET, license="MIT") if change == "license" else TARGET
     changes = {} if change == "license" else {change: "other"}
@@ -101,7 +138,7 @@ def test_any_difference_is_a_new_version(
     assert pointer(account) == second.layer_version_arn
 
 
-def test_going_back_finds_the_version_that_was(account: Any, publisher: LayerPublisher, built: Any) -> None:
+def test_going_back_finds_the_version_that_was(account: Any, publisher: Publisher, built: Any) -> None:
     """A content is published once, and the pointer names what the newest upload wanted."""
     for content, version in (("a", 1), ("b", 2), ("c", 3), ("a", 1), ("b", 2)):
         assert publish(publisher, TARGET, built(content=content)).version == version
@@ -110,7 +147,7 @@ def test_going_back_finds_the_version_that_was(account: Any, publisher: LayerPub
 
 
 def test_who_is_not_shared_with_any_more_gets_no_new_version(
-    account: Any, publisher: LayerPublisher, built: Any
+    account: Any, publisher: Publisher, built: Any
 ) -> None:
     both = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
     one = replace(TARGET, share_with=("111122223333",))
@@ -121,9 +158,7 @@ def test_who_is_not_shared_with_any_more_gets_no_new_version(
     assert len(statements(account, 2)) == 2
 
 
-def test_a_grant_made_by_hand_is_nobody_s_business(
-    account: Any, publisher: LayerPublisher, built: Any
-) -> None:
+def test_a_grant_made_by_hand_is_nobody_s_business(account: Any, publisher: Publisher, built: Any) -> None:
     publish(publisher, TARGET, built())
     account.lambda_.add_layer_version_permission(
         LayerName=TARGET.layer_name,
@@ -136,7 +171,7 @@ def test_a_grant_made_by_hand_is_nobody_s_business(
 
 
 def test_keeps_so_many_versions_and_whatever_is_named(account: Any, built: Any) -> None:
-    keeper = LayerPublisher(account.lambda_, account.lambda_, account.ssm, account.bucket, keep_versions=2)
+    keeper = Publisher.of(account, keep_versions=2)
     shared = replace(TARGET, share_with=("111122223333",))
     publish(keeper, shared, built(shared, content="0"))
     for number in range(1, 6):
@@ -147,7 +182,7 @@ def test_keeps_so_many_versions_and_whatever_is_named(account: Any, built: Any) 
     assert versions(account) == [1, 6], "the one pointed to counts as the first of the two"
 
 
-def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublisher, built: Any) -> None:
+def test_grants_accounts_and_organizations(account: Any, publisher: Publisher, built: Any) -> None:
     target = replace(TARGET, share_with=("111122223333", "o-a1b2c3d4e5"))
     publish(publisher, target, built(target))
     granted = statements(account, 1)
@@ -160,7 +195,7 @@ def test_grants_accounts_and_organizations(account: Any, publisher: LayerPublish
 
 
 def test_a_grantee_added_later_gets_the_reused_version(
-    account: Any, publisher: LayerPublisher, built: Any
+    account: Any, publisher: Publisher, built: Any
 ) -> None:
     publish(publisher, TARGET, built())
     target = replace(TARGET, share_with=("111122223333",))
@@ -196,9 +231,9 @@ def test_a_conflict_is_fine_if_the_grant_is_there(organization: bool, there: boo
             expected_params=request,
         )
         stub.add_response("get_layer_version_policy", policy(sid) if there else policy("other"), where)
-        publisher = LayerPublisher(client, client, None, "")  # type: ignore[arg-type]
+        releaser = LayerReleaser(LayerVersions(client, None), None)  # type: ignore[arg-type]
         with nullcontext() if there else pytest.raises(TryLaterError):
-            publisher._share(TARGET.layer_name, 7, [grantee])
+            releaser._share(TARGET.layer_name, 7, [grantee])
         stub.assert_no_pending_responses()
 
 
@@ -237,7 +272,7 @@ class MortalPages:
 
 @pytest.mark.parametrize("again", [False, True], ids=["first version", "next version"])
 def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
-    account: Any, publisher: LayerPublisher, built: Any, again: bool
+    account: Any, publisher: Publisher, built: Any, again: bool
 ) -> None:
     target = replace(TARGET, share_with=("111122223333", "444455556666"))
     deaths = 0
@@ -248,9 +283,9 @@ def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
             publish(publisher, one, built(one, content="before"))
         layer = built(one)
         left = [call]
-        mortal = LayerPublisher(
-            *(Mortal(client, left) for client in (account.lambda_, account.lambda_, account.ssm)),
-            account.bucket,
+        mortal = Publisher.of(
+            account,
+            *(Mortal(client, left) for client in (account.lambda_, account.lambda_, account.ssm, account.s3)),
         )
         try:
             publish(mortal, one, layer)
@@ -282,7 +317,7 @@ def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
     ],
 )
 def test_a_pointer_that_points_nowhere_is_mended(
-    account: Any, publisher: LayerPublisher, built: Any, value: str
+    account: Any, publisher: Publisher, built: Any, value: str
 ) -> None:
     account.ssm.put_parameter(Name=POINTER, Value=value, Type="String")
     published = publish(publisher, TARGET, built())
@@ -290,9 +325,7 @@ def test_a_pointer_that_points_nowhere_is_mended(
     assert pointer(account) == published.layer_version_arn
 
 
-def test_other_bytes_than_reported_are_taken_back(
-    account: Any, publisher: LayerPublisher, built: Any
-) -> None:
+def test_other_bytes_than_reported_are_taken_back(account: Any, publisher: Publisher, built: Any) -> None:
     layer = built()
 
     class Lying:
@@ -303,7 +336,7 @@ def test_other_bytes_than_reported_are_taken_back(
             answer = account.lambda_.publish_layer_version(**given)
             return answer | {"Content": answer["Content"] | {"CodeSha256": "A" * 43 + "="}}
 
-    lying = replace(publisher, publishing=Lying())  # type: ignore[arg-type]
+    lying = Publisher.of(account, publishing=Lying())
     with pytest.raises(BuildError) as caught:
         publish(lying, TARGET, layer)
     assert caught.value.problem.code == ErrorCode.REPORT_INVALID
@@ -312,7 +345,7 @@ def test_other_bytes_than_reported_are_taken_back(
         pointer(account)
 
 
-def test_publishes_that_version_of_the_zip(account: Any, publisher: LayerPublisher, built: Any) -> None:
+def test_publishes_that_version_of_the_zip(account: Any, publisher: Publisher, built: Any) -> None:
     asked = []
 
     class Listening:
@@ -324,7 +357,7 @@ def test_publishes_that_version_of_the_zip(account: Any, publisher: LayerPublish
             return account.lambda_.publish_layer_version(**given)
 
     layer = built()
-    published = publish(replace(publisher, publishing=Listening()), TARGET, layer)  # type: ignore[arg-type]
+    published = publish(Publisher.of(account, publishing=Listening()), TARGET, layer)
     head = account.s3.head_object(Bucket=account.bucket, Key=published.zip_key)
     wanted = {"S3Bucket": account.bucket, "S3Key": f"layers/{layer.digest}.zip"}
     assert asked == [wanted | {"S3ObjectVersion": head["VersionId"]}]
@@ -342,7 +375,7 @@ def test_publishes_that_version_of_the_zip(account: Any, publisher: LayerPublish
     ],
 )
 def test_only_what_stays_refused_is_called_so(
-    account: Any, publisher: LayerPublisher, built: Any, code: str, refused: bool
+    account: Any, publisher: Publisher, built: Any, code: str, refused: bool
 ) -> None:
     layer = built()
     said = "Unzipped size must be smaller than 262144000 bytes"
@@ -355,11 +388,111 @@ def test_only_what_stays_refused_is_called_so(
             raise ClientError({"Error": {"Code": code, "Message": said}}, "PublishLayerVersion")
 
     with pytest.raises(BuildError if refused else ClientError) as caught:
-        refusing = LayerPublisher(account.lambda_, Refusing(), account.ssm, account.bucket)  # type: ignore[arg-type]
-        publish(refusing, TARGET, layer)
+        publish(Publisher.of(account, publishing=Refusing()), TARGET, layer)
     if isinstance(caught.value, BuildError):
         assert caught.value.problem.code == ErrorCode.PUBLISH_REFUSED
         assert said in caught.value.problem.message
         assert TARGET.layer_name in caught.value.problem.message
     with pytest.raises(account.ssm.exceptions.ParameterNotFound):
         pointer(account)
+
+
+# -------------------------------------------------------------------------------------------- not released
+
+
+def test_what_is_only_published_nobody_is_pointed_to(account: Any, publisher: Publisher, built: Any) -> None:
+    only_publish(publisher, replace(TARGET, share_with=("111122223333",)), built())
+    assert versions(account) == [1]
+    with pytest.raises(account.ssm.exceptions.ParameterNotFound):
+        pointer(account)
+    with pytest.raises(account.lambda_.exceptions.ResourceNotFoundException):
+        statements(account, 1)
+
+
+def test_what_is_not_released_goes_again(account: Any, publisher: Publisher, built: Any) -> None:
+    publish(publisher, TARGET, built(content="good"), "first")
+    only_publish(publisher, TARGET, built(content="bad"), "second")
+    assert versions(account) == [1, 2]
+    for _ in range(2):  # as after being killed
+        publisher.releaser.discard(TARGET, "second")
+        assert versions(account) == [1]
+    assert pointer(account).endswith(":1")
+
+
+def test_what_was_there_before_stays(account: Any, publisher: Publisher, built: Any) -> None:
+    """It is in use, whatever a later trial of it says; so is one that was published by hand."""
+    publish(publisher, TARGET, built(content="a"), "first")
+    publish(publisher, TARGET, built(content="b"), "second")
+    assert only_publish(publisher, TARGET, built(content="a"), "third").reused
+    account.lambda_.publish_layer_version(
+        LayerName=TARGET.layer_name, Content={"ZipFile": b"by hand"}, CompatibleRuntimes=["python3.13"]
+    )
+    publisher.releaser.discard(TARGET, "third")
+    assert versions(account) == [1, 2, 3]
+
+
+def test_what_was_published_by_hand_meanwhile_stays(account: Any, publisher: Publisher, built: Any) -> None:
+    only_publish(publisher, TARGET, built(), "first")
+    account.lambda_.publish_layer_version(
+        LayerName=TARGET.layer_name, Content={"ZipFile": b"by hand"}, CompatibleRuntimes=["python3.13"]
+    )
+    publisher.releaser.discard(TARGET, "first")
+    assert versions(account) == [2]
+
+
+def test_a_released_version_is_not_taken_back(account: Any, publisher: Publisher, built: Any) -> None:
+    publish(publisher, TARGET, built(), "first")
+    publisher.releaser.discard(TARGET, "first")
+    assert versions(account) == [1]
+
+
+def test_one_that_is_pointed_to_is_released_even_if_its_release_was_cut_short(
+    account: Any, publisher: Publisher, built: Any
+) -> None:
+    published = only_publish(publisher, TARGET, built(), "first")
+    account.ssm.put_parameter(Name=POINTER, Value=published.layer_version_arn, Type="String")
+    publisher.releaser.discard(TARGET, "first")
+    assert versions(account) == [1]
+    assert only_publish(publisher, TARGET, built(), "second").reused
+
+
+def test_the_next_build_clears_up_behind_one_that_died(
+    account: Any, publisher: Publisher, built: Any
+) -> None:
+    only_publish(publisher, TARGET, built(content="died"), "first")
+    published = publish(publisher, TARGET, built(content="next"), "second")
+    assert versions(account) == [published.version] == [2]
+    publisher.releaser.discard(TARGET, "first")  # comes to life again
+    assert versions(account) == [2]
+
+
+def test_the_next_build_takes_over_what_it_wants_itself(
+    account: Any, publisher: Publisher, built: Any
+) -> None:
+    """Then it is the next one's to take back: the first, which is superseded, leaves it alone."""
+    first = only_publish(publisher, TARGET, built(), "first")
+    assert not first.reused
+    assert only_publish(publisher, TARGET, built(), "second") == first
+    publisher.releaser.discard(TARGET, "first")
+    assert versions(account) == [1]
+    publisher.releaser.discard(TARGET, "second")
+    assert versions(account) == []
+
+
+def test_two_of_one_build_become_one(account: Any, publisher: Publisher, built: Any) -> None:
+    """A publishing whose answer never came may have done its work all the same."""
+    layer = built()
+    only_publish(publisher, TARGET, layer, "first")
+    found = account.lambda_.get_layer_version(LayerName=TARGET.layer_name, VersionNumber=1)
+    late = publisher.publisher._publish(
+        TARGET, layer, Shelves(account.s3, account.bucket).keep(TARGET, 1, layer)
+    )
+    assert found["Content"]["CodeSha256"] == layer.code_sha256
+    assert versions(account) == [1, 2]
+    publisher.releaser.release(TARGET, late, "first")
+    assert versions(account) == [2]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{" * 9999, b'{"schema": "layerdrop/candidate/1"}'])
+def test_what_is_no_note_says_nothing(content: bytes | None) -> None:
+    assert Candidate.read(content) is None

@@ -80,19 +80,75 @@ def test_whatever_can_fail_leads_to_the_manifest() -> None:
             assert catch["ResultPath"] == "$.error", name
 
 
+# What comes after the layer is published takes it back when it fails, and says which state that was.
+TAKEN_BACK = {"TryLayer", "ReleaseLayer"}
+
+
 def test_a_target_s_failure_is_an_outcome() -> None:
     for name, state in MAP["States"].items():
-        assert state["Type"] in ("Task", "Pass"), "nothing else in the map may fail"
-        if state["Type"] == "Task":
-            (catch,) = state["Catch"]
-            assert catch["ErrorEquals"] == ["States.ALL"], name
-            assert catch["ResultPath"] == "$.error", name
-            assert set(MAP["States"][catch["Next"]]["Parameters"]) == {"target.$", "error.$"}, name
+        assert state["Type"] in ("Task", "Pass", "Choice"), "nothing else in the map may fail"
+        if state["Type"] == "Choice":
+            assert state["Default"] in MAP["States"], name
+        if state["Type"] != "Task" or name == "DiscardLayer":
+            continue
+        (catch,) = state["Catch"]
+        assert catch["ErrorEquals"] == ["States.ALL"], name
+        assert catch["ResultPath"] == "$.error", name
+        after = MAP["States"][catch["Next"]]
+        if name in TAKEN_BACK:
+            assert (after["Result"], after["ResultPath"], after["Next"]) == (name, "$.step", "DiscardLayer")
+        else:
+            assert set(after["Parameters"]) == {"target.$", "error.$"}, name
     ends = [state for state in MAP["States"].values() if state.get("End")]
     assert {frozenset(state["Parameters"]) for state in ends} == {
         frozenset({"target.$", "error.$"}),
-        frozenset({"target.$", "layer.$"}),
+        frozenset({"target.$", "error.$", "step.$"}),
+        frozenset({"target.$", "layer.$", "trial.$"}),
     }
+
+
+def test_taking_back_never_hides_why() -> None:
+    state = MAP["States"]["DiscardLayer"]
+    (catch,) = state["Catch"]
+    assert state["ResultPath"] is None
+    assert (catch["Next"], state["Next"]) == ("TargetRefused", "TargetRefused")
+    assert catch["ResultPath"] not in ("$.error", "$.step", "$.target", "$")
+
+
+def test_nothing_is_released_without_its_trial_unless_the_stack_says_so() -> None:
+    """Every way from PublishLayer to ReleaseLayer leads by TryLayer, or by what says "disabled"."""
+    start = MAP["States"]["PublishLayer"]["Next"]
+    assert "ReleaseLayer" in reached(MAP, start)
+    without = {name: dict(state) for name, state in MAP["States"].items() if name != "NotTried"}
+    without["IsItTried"]["Default"] = "TargetFailed"
+    assert "ReleaseLayer" not in reached({"States": without}, start, never="TryLayer")
+    assert MAP["States"]["NotTried"]["Result"] == {"trial": {"result": "disabled"}}
+
+
+def test_a_round_with_libraries_begins_where_nothing_is_left() -> None:
+    """The version of the round before is deleted first, and the loop has no other way back."""
+    back = {name for name, state in MAP["States"].items() if "BuildLayer" in ways_on(state)}
+    assert back == {"BuildAgain"}
+    assert {name for name, state in MAP["States"].items() if "BuildAgain" in ways_on(state)} == {
+        "DiscardRound"
+    }
+    again = MAP["States"]["BuildAgain"]["Parameters"]
+    assert again == {"input.$": "$.input", "target.$": "$.tried.target"}
+
+
+def test_the_clients_that_are_to_wait_long_are_known_by_their_names() -> None:
+    from layerdrop import failure
+    from layerdrop.aws import TryLaterError
+    from layerdrop.trying import TrialNotPossibleError
+
+    assert TrialNotPossibleError.__name__ == failure.NOT_POSSIBLE
+    waits = {
+        name: {error for retry in task["Retry"] for error in retry["ErrorEquals"]}
+        for name, task in TASKS.items()
+    }
+    assert TrialNotPossibleError.__name__ in waits["TryLayer"]
+    for name in ("PublishLayer", "ReleaseLayer", "DiscardLayer", "DiscardRound"):
+        assert TryLaterError.__name__ in waits[name]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -116,7 +172,7 @@ def test_every_task_waits_patiently_but_not_forever(name: str) -> None:
         assert "Batch.TooManyRequestsException" in retried
 
 
-@pytest.mark.parametrize("name", ["PlanBuild", "PublishLayer"])
+@pytest.mark.parametrize("name", ["PlanBuild", "PublishLayer", "TryLayer", "ReleaseLayer", "DiscardLayer"])
 def test_what_the_user_wrote_is_not_tried_again(name: str) -> None:
     """The first retrier that knows an error decides, and BuildError is also a States.TaskFailed."""
     from layerdrop.errors import BuildError
@@ -128,9 +184,10 @@ def test_what_the_user_wrote_is_not_tried_again(name: str) -> None:
 
 def test_tasks_outlast_what_they_call() -> None:
     default = TEMPLATE["Globals"]["Function"]["Timeout"]
-    for name in ("PlanBuild", "PublishLayer", "WriteManifest"):
-        timeout = RESOURCES[name]["Properties"].get("Timeout", default)
-        assert TASKS[name]["TimeoutSeconds"] > timeout, name
+    called = {"DiscardLayer": "ReleaseLayer", "DiscardRound": "ReleaseLayer"}
+    for name in TASKS.keys() - {"BuildLayer"}:
+        function = whole()["Resources"][called.get(name, name)]["Properties"]
+        assert TASKS[name]["TimeoutSeconds"] > function.get("Timeout", default), name
     longest = TEMPLATE["Parameters"]["JobTimeoutSeconds"]["MaxValue"]
     for architecture in ("Arm64", "X8664"):
         definition = whole()["Resources"][f"{architecture}JobDefinition"]["Properties"]

@@ -23,7 +23,7 @@ from tests.whole import parts, whole
 ROOT = Path(__file__).parents[3]
 SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = SOURCE["Parameters"]
-FUNCTIONS = ("StartBuild", "PlanBuild", "PublishLayer", "WriteManifest")
+FUNCTIONS = ("StartBuild", "PlanBuild", "PublishLayer", "TryLayer", "ReleaseLayer", "WriteManifest")
 # What can be allowed, on what: cfn-lint's copy of AWS's Service Authorization Reference.
 AUTHORIZATION: dict[str, Any] = json.loads(
     (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text()
@@ -67,7 +67,7 @@ def words(value: Any) -> str:
 
 
 def statements(role: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for policy in role["Policies"]:
+    for policy in role.get("Policies", ()):
         for statement in policy["PolicyDocument"]["Statement"]:
             # The most that a parameter can bring about.
             yield statement["Fn::If"][1] if "Fn::If" in statement else statement
@@ -246,16 +246,48 @@ def test_only_one_part_publishes(resources: dict[str, Any]) -> None:
             service, _, operation = action.partition(":")
             changes = not operation.startswith(("Get", "List", "Describe", "Invoke"))
             if service in ("lambda", "ssm") and changes:
-                assert role == "PublishLayerRole", action
+                assert role in CHANGERS[action], action
             deletes = operation.startswith(("Delete", "Remove")) and service != "logs"
-            assert not deletes or (role, action) == ("PublishLayerRole", "lambda:DeleteLayerVersion")
+            assert not deletes or role in CHANGERS[action], action
 
 
-def test_versions_are_deleted_only_of_layers_that_are_called_as_ours(resources: dict[str, Any]) -> None:
-    (pattern,) = {
+CHANGERS = {
+    "lambda:PublishLayerVersion": {"PublishLayerRole"},
+    "lambda:DeleteLayerVersion": {"PublishLayerRole", "ReleaseLayerRole"},
+    "lambda:AddLayerVersionPermission": {"ReleaseLayerRole"},
+    "ssm:PutParameter": {"ReleaseLayerRole"},
+    # Of functions that try layers only: see below.
+    "lambda:CreateFunction": {"TryLayerRole"},
+    "lambda:DeleteFunction": {"TryLayerRole"},
+}
+
+
+def test_functions_that_try_layers_are_called_as_no_other_is(resources: dict[str, Any]) -> None:
+    """And they run with a role that may do nothing: there is code of packages in them."""
+    role = grants(resources, "TryLayerRole")
+    prefix = words(resources["TryLayer"]["Properties"]["Environment"]["Variables"]["TRIAL_PREFIX"])
+    assert prefix == "${AWS::StackName}-try-"
+    where = {
         resource
-        for action, resource in grants(resources, "PublishLayerRole")
-        if action == "lambda:DeleteLayerVersion"
+        for action, resource in role
+        if re.fullmatch(r"lambda:\w+Function\w*", action) and action != "lambda:ListFunctions"
+    }
+    assert {resource.rpartition(":function:")[2] for resource in where} == {f"{prefix}*"}
+    given = resources["TryLayer"]["Properties"]["Environment"]["Variables"]["TRIAL_ROLE_ARN"]
+    assert {resource for action, resource in role if action == "iam:PassRole"} == {words(given)}
+    (passing,) = (
+        one for one in statements(resources["TryLayerRole"]["Properties"]) if one["Action"] == "iam:PassRole"
+    )
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+    assert set(resources["TrialRole"]["Properties"]) == {"AssumeRolePolicyDocument"}, "no right at all"
+
+
+@pytest.mark.parametrize("role", sorted(CHANGERS["lambda:DeleteLayerVersion"]))
+def test_versions_are_deleted_only_of_layers_that_are_called_as_ours(
+    resources: dict[str, Any], role: str
+) -> None:
+    (pattern,) = {
+        resource for action, resource in grants(resources, role) if action == "lambda:DeleteLayerVersion"
     }
     form = pattern.rpartition(":layer:")[2]
     for runtime in RUNTIMES:

@@ -106,7 +106,7 @@ def test_one_compute_environment_at_a_time_is_made() -> None:
 def test_nothing_waits_for_what_only_watches() -> None:
     waiting = {waiting for waiting, needed in edges(parts().root["Resources"]) if needed == "Watching"}
     assert waiting == set()
-    assert stacks_before("Watching") == {"BuilderImage", "Network", "Jobs"}
+    assert stacks_before("Watching") == {"BuilderImage", "Network", "Jobs", "Trial"}
 
 
 def test_the_stack_s_template_reads_as_the_flow() -> None:
@@ -119,6 +119,7 @@ def test_the_stack_s_template_reads_as_the_flow() -> None:
         "PlanBuild",
         "Jobs",
         "PublishLayer",
+        "Trial",
         "WriteManifest",
         "Watching",
     ]
