@@ -72,18 +72,24 @@ class PublishLayerEnvironment:
 
 @dataclass(frozen=True)
 class TryLayerEnvironment:
-    """What TryLayer is told: the bucket with the reports, the role that functions get which try a layer, and
-    what their names begin with.
+    """What TryLayer is told: the bucket with the reports, the role that functions get which try a layer, what
+    their names begin with, and for how many seconds they may be on their way to being active.
     """
 
     bucket: str
     role_arn: str
     prefix: str
+    pending_seconds: int
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Raises KeyError when a variable is missing."""
-        return cls(environ["BUCKET_NAME"], environ["TRIAL_ROLE_ARN"], environ["TRIAL_PREFIX"])
+        """Raises KeyError when a variable is missing, ValueError when a number is none."""
+        return cls(
+            environ["BUCKET_NAME"],
+            environ["TRIAL_ROLE_ARN"],
+            environ["TRIAL_PREFIX"],
+            int(environ["PENDING_SECONDS"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from layerdrop.trial import Modules
     from layerdrop.trial_answer import Answer
 
-PENDING_SECONDS = 120
-"""How long a function may take to become active: others do within seconds."""
 LEFT_OVER = timedelta(hours=1)
 """After so long no trial is at work any more."""
 
@@ -64,6 +62,7 @@ class FunctionTrial:
         invoking: for Invoke, which waits for as long as the imports may take.
         role: the ARN of the role with no permission.
         prefix: what the functions' names begin with.
+        pending_seconds: how long a function may take to become active.
         pause: waits for so many seconds.
         clock: seconds that pass.
     """
@@ -72,6 +71,7 @@ class FunctionTrial:
     invoking: LambdaClient
     role: str
     prefix: str
+    pending_seconds: int
     pause: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)
 
@@ -154,7 +154,7 @@ class FunctionTrial:
         Raises:
             TrialNotPossibleError: it does not become active.
         """
-        deadline, pause = self.clock() + PENDING_SECONDS, _FIRST_LOOK_SECONDS
+        deadline, pause = self.clock() + self.pending_seconds, _FIRST_LOOK_SECONDS
         while True:
             found = self.lambda_client.get_function_configuration(FunctionName=name)
             state = found.get("State")

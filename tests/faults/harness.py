@@ -30,7 +30,7 @@ from .proxy import Call, FaultProxy, owner_of_port
 HASTE = 0.1
 """The state machine's waits before retries are this much shorter; there are as many."""
 PUBLISH_SECONDS = 6
-"""PublishLayer's timeout here, so that one that was killed does not hold a layer's name for three minutes."""
+"""Timeout of who holds a layer's name, so that one that was killed does not hold it for three minutes."""
 ATTEMPT_SECONDS = 8
 """Time limit of a job whose name says that it would take for ever."""
 
@@ -94,11 +94,15 @@ class Pipeline:
         self.outputs = self.aws.deploy().outputs
         clients = self.aws.clients
         functions = clients.lambda_.list_functions()["Functions"]
-        (publisher,) = (item for item in functions if "PublishLayer" in item["FunctionName"])
-        self._publisher = publisher["FunctionName"], publisher["Timeout"]
-        clients.lambda_.update_function_configuration(
-            FunctionName=publisher["FunctionName"], Timeout=PUBLISH_SECONDS
-        )
+        holders = [
+            item
+            for item in functions
+            if "PublishLayer" in item["FunctionName"] or "ReleaseLayer" in item["FunctionName"]
+        ]
+        self._holders = {item["FunctionName"]: item["Timeout"] for item in holders}
+        for name in self._holders:
+            clients.lambda_.update_function_configuration(FunctionName=name, Timeout=PUBLISH_SECONDS)
+        (self.trier,) = (item for item in functions if "TryLayer" in item["FunctionName"])
         sqs, events = clients.get("sqs"), clients.get("events")
         self._ends = sqs.create_queue(QueueName="ends")["QueueUrl"]
         arn = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:ends"
@@ -177,12 +181,13 @@ class Pipeline:
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """PublishLayer has its own time limit while this lasts."""
-        clients = self.aws.clients
-        name, seconds = self._publisher
-        clients.lambda_.update_function_configuration(FunctionName=name, Timeout=seconds)
+        """PublishLayer and ReleaseLayer have their own time limits while this lasts."""
+        client = self.aws.clients.lambda_
+        for name, seconds in self._holders.items():
+            client.update_function_configuration(FunctionName=name, Timeout=seconds)
         yield
-        clients.lambda_.update_function_configuration(FunctionName=name, Timeout=PUBLISH_SECONDS)
+        for name in self._holders:
+            client.update_function_configuration(FunctionName=name, Timeout=PUBLISH_SECONDS)
 
     def _unended(self, versions: set[str]) -> str:
         found = self.executions()
@@ -233,6 +238,11 @@ class Pipeline:
             detail = json.loads(message.body)["detail"]
             found[detail["input"]["version_id"]].append(detail)
         return found
+
+    def trials(self) -> list[str]:
+        """The functions that try a layer and are there right now."""
+        functions = self.aws.clients.lambda_.list_functions()["Functions"]
+        return [item["FunctionName"] for item in functions if "-try-" in item["FunctionName"]]
 
     def leftovers(self) -> list[str]:
         """Temporary files and folders of builds."""

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +25,10 @@ LAMBDA_CALLS = (
     ("DELETE", r"/layers/[^/]+/versions/\d+", "DeleteLayerVersion"),
     ("GET", r"/layers/[^/]+/versions/\d+/policy", "GetLayerVersionPolicy"),
     ("POST", r"/layers/[^/]+/versions/\d+/policy", "AddLayerVersionPermission"),
+    ("POST", r"/functions", "CreateFunction"),
+    ("GET", r"/functions/[^/]+/configuration", "GetFunctionConfiguration"),
+    ("POST", r"/functions/[^/]+/invocations", "Invoke"),
+    ("DELETE", r"/functions/[^/]+", "DeleteFunction"),
 )
 
 
@@ -58,10 +62,12 @@ def call_of(method: str, target: str, headers: Any, body: bytes) -> Call:
         if method == "PUT" and folder == "requirements":
             words += body.decode(errors="replace")
     elif service == "lambda":
-        rest = path.path.partition("2018-10-31")[2].rstrip("/")
+        rest = re.sub(r"^/\d{4}-\d\d-\d\d", "", path.path).rstrip("/")
         operation = next(
             (name for verb, form, name in LAMBDA_CALLS if verb == method and re.fullmatch(form, rest)), rest
         )
+        if operation == "CreateFunction":
+            words += body.decode(errors="replace")
     else:
         operation = headers.get("X-Amz-Target", "").rpartition(".")[2]
         words += body.decode(errors="replace")
@@ -110,6 +116,8 @@ class FaultProxy:
         self.injected = 0
         self.kill_caller: Callable[[int], bool] = lambda _port: False
         self._lock = threading.Lock()
+        # What a function was made with: later calls name it alone.
+        self._made: dict[str, str] = {}
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -144,6 +152,14 @@ class FaultProxy:
         self._thread.join()
         self._server.server_close()
 
+    def _named(self, call: Call) -> Call:
+        """A call for a function, with the words that that was made with."""
+        made = re.search(r'"FunctionName": *"([^"]+)"', call.text)
+        if call.operation == "CreateFunction" and made:
+            self._made[made[1]] = call.text
+        name = re.search(r"/functions/([^/?]+)", call.text)
+        return replace(call, text=call.text + self._made.get(name[1], "")) if name else call
+
     def _fault(self, call: Call) -> str | None:
         with self._lock:
             self.calls.append(call)
@@ -155,7 +171,8 @@ class FaultProxy:
 
     def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
         body = _body_of(request)
-        fault = self._fault(call := call_of(request.command, request.path, request.headers, body))
+        call = self._named(call_of(request.command, request.path, request.headers, body))
+        fault = self._fault(call)
         if fault in ("500", "503", "throttled"):
             _answer(request, *answer_of(fault, call.service))
             return

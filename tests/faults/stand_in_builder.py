@@ -2,7 +2,8 @@
 
 It keeps the builder's contract: reads that version of the requirements, leaves zip, record and report. A
 layer whose name begins with `real` is built by the real builder; a plan of its name has it killed after a
-while.
+while. One whose name begins with `tried` has a module: with `failing` among the requirements, it cannot be
+imported; with `lacking`, only once a library is added.
 
 Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
 """
@@ -70,15 +71,33 @@ def leave(name: str, body: bytes, sha256: str = "") -> None:
     s3("PUT", f"{place}{name}", body, {"If-None-Match": "*", **checksum})
 
 
+def checks() -> dict[str, object]:
+    if not option("--name").startswith("tried"):
+        return {}
+    modules = {"package": "tried", "essential": ["tried"], "others": [], "advice": ""}
+    return {"imports": {"status": "not_run", "reason": "left", "packages": [modules]}}
+
+
+def module(lines: list[str], added: list[str]) -> str:
+    if "failing" in lines:
+        return "import nowhere\n"
+    if "lacking" in lines and len(added) < 2:
+        return f"raise OSError(\"cannot load library 'libnumber{len(added)}.so.1': no\")\n"
+    return "x = 1\n"
+
+
 def build() -> None:
     text = s3("GET", f"{option('--path')}?versionId={option('--version-id')}").decode()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     # A build takes its time, always the same, so that they end in another order than they began.
     time.sleep(int(hashlib.sha256(option("--version-id").encode()).hexdigest()[:2], 16) / 2000)
-    content = "\n".join(lines).encode()
+    added = [argument for argument in sys.argv if argument.startswith("--needed-library=")]
+    content = "\n".join([*lines, *added]).encode()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo("python/content.txt"), content)
+        if option("--name").startswith("tried"):
+            archive.writestr(zipfile.ZipInfo("python/tried.py"), module(lines, added))
     data = stream.getvalue()
     digest = hashlib.sha256(content).hexdigest()
     sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -118,7 +137,7 @@ def build() -> None:
             },
         },
         "packages": [],
-        "checks": {},
+        "checks": checks(),
         "warnings": [],
         "timings": {},
         "error": None,

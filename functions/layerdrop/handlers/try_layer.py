@@ -28,7 +28,11 @@ S3 = s3_client()
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 RECORDS = TrialRecords(S3, ENVIRONMENT.bucket)
 TRIALS = FunctionTrial(
-    lambda_client(), invoking_client(TIMEOUT_SECONDS + 30), ENVIRONMENT.role_arn, ENVIRONMENT.prefix
+    lambda_client(),
+    invoking_client(TIMEOUT_SECONDS + 30),
+    ENVIRONMENT.role_arn,
+    ENVIRONMENT.prefix,
+    ENVIRONMENT.pending_seconds,
 )
 
 

@@ -60,6 +60,7 @@ ENVIRONMENT = {
     "TRY_LAYERS": "DISABLED",
     "TRIAL_ROLE_ARN": "arn:aws:iam::123456789012:role/layerdrop-trial",
     "TRIAL_PREFIX": "layerdrop-try-",
+    "PENDING_SECONDS": "120",
 }
 
 

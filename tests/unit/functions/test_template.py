@@ -367,7 +367,7 @@ class Reading(dict[str, str]):
 def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any], function: str) -> None:
     variables = resources[function]["Properties"]["Environment"]["Variables"]
     lambdas_own = {"AWS_LAMBDA_LOG_GROUP_NAME": "group"}
-    values = {"DEFAULT_RUNTIME": "python3.13", "KEEP_VERSIONS": "0"}
+    values = {"DEFAULT_RUNTIME": "python3.13", "KEEP_VERSIONS": "0", "PENDING_SECONDS": "120"}
     told = Reading({name: words(value) for name, value in variables.items()} | values | lambdas_own)
     reader: Callable[..., object] = getattr(environment, f"{function}Environment").read
     reader(told)

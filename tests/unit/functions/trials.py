@@ -166,7 +166,7 @@ class Clock:
 def a_trial(service: Any) -> FunctionTrial:
     """Trials on that Lambda, which wait for nobody."""
     clock = Clock()
-    return FunctionTrial(service, service, ROLE, "layerdrop-try-", clock.pause, clock.read)
+    return FunctionTrial(service, service, ROLE, "layerdrop-try-", 120, clock.pause, clock.read)
 
 
 def wanted(*essential: str, others: tuple[str, ...] = (), advice: str = "") -> tuple[Modules, ...]:
