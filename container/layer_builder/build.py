@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from layer_builder.wheels.pick import Pick
     from layer_builder.wheels.wheel import Wheel
 
+_MAX_ROUNDS = 5
+
 log = logging.getLogger("layer_builder")
 
 
@@ -61,6 +63,8 @@ class Build:
         compiler: of bytecode, where that is wanted and can be had.
         bundled: system libraries that complete the layer.
         not_bundled: why none can be had, if some are wanted.
+        lacking: libraries that imports failed for want of, and the packages whose imports those were.
+        rounds: how many times imports were tried again with more libraries.
         said: how many of the report's warnings are about the choice, and so not about the layer.
     """
 
@@ -74,6 +78,8 @@ class Build:
     compiler: Compiler | None = None
     bundled: tuple[Bundled, ...] = ()
     not_bundled: BuildError | None = None
+    lacking: dict[str, str] = field(default_factory=dict)
+    rounds: int = 0
     said: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,15 +107,9 @@ def build(options: Options, settings: Settings, report: Report) -> None:
     with ExitStack() as end:
         compilation = _compilation(at_hand, end)
         wheels = _fetch(at_hand, end, compilation)
-        plan = _prove(at_hand, _plan(at_hand, wheels))
-        if at_hand.bundled:
-            if _reuse(at_hand):
-                return
-            plan = _with_libraries(at_hand, plan)
-        report.packages = [_package(wheel, plan) for wheel in wheels]
-        if compilation:
-            plan = _with_bytecode(at_hand, plan, wheels, compilation)
-        layer = _deliver(at_hand, plan)
+        layer = _make(at_hand, _plan(at_hand, wheels), wheels, compilation)
+        if layer is None:
+            return
         if delivery.is_for_others(options):
             _record(at_hand, layer)
         _describe(at_hand, layer)
@@ -256,15 +256,19 @@ def _needs_more(build: Build) -> bool:
     """Tell whether it is known before any wheel is fetched that wheels alone are not to be the layer."""
     from layer_builder.proof import base_libraries
 
-    options = build.options
-    if options.system_packages or options.needed_libraries:
+    if _asks_for_libraries(build.options):
         return True
-    names = {pick.name for pick in build.picks} if options.bundles else set()
+    names = {pick.name for pick in build.picks} if build.options.bundles else set()
     return any(
         base_libraries.RUN_TIME_NEEDS[name].libraries
         and names.isdisjoint(base_libraries.RUN_TIME_NEEDS[name].brought_by)
         for name in names & base_libraries.RUN_TIME_NEEDS.keys()
     )
+
+
+def _asks_for_libraries(options: Options) -> bool:
+    """Tell whether libraries are asked for by name, or packages that have some."""
+    return bool(options.system_packages or options.needed_libraries)
 
 
 def _reuse(build: Build) -> bool:
@@ -350,6 +354,53 @@ def _fit(build: Build, plan: Plan, added: int = 0) -> Fitted:
     return Fitted(plan)
 
 
+def _make(build: Build, plan: Plan, wheels: Sequence[Wheel], compilation: Compilation | None) -> Layer | None:
+    """Prove a layer, complete it, write it, import it: again if an import names libraries that can be had.
+
+    Returns:
+        The layer; None if it was there already.
+    """
+    from layer_builder.proof.import_check import ImportCheckError
+    from layer_builder.proof.libraries import MissingLibraryError
+
+    report, failed = build.report, None
+    said = len(report.warnings)
+    while True:
+        del report.warnings[said:]
+        report.checks.pop("left_out", None)
+        before = {one.path for one in build.bundled}
+        complete = _prove(build, plan)
+        if failed and {one.path for one in build.bundled} == before:
+            _tell_of_bundling(build, failed)
+            raise failed
+        if build.bundled:
+            if _reuse(build):
+                return None
+            complete = _with_libraries(build, complete)
+        report.packages = [_package(wheel, complete) for wheel in wheels]
+        if compilation:
+            complete = _with_bytecode(build, complete, wheels, compilation)
+        lacked = dict(build.lacking)
+        try:
+            return _deliver(build, complete)
+        except (ImportCheckError, MissingLibraryError) as error:
+            if build.lacking == lacked or not _may_try_again(build):
+                _tell_of_bundling(build, error)
+                raise
+            build.rounds += 1
+            failed = error
+            log.info("imports lack %s", ", ".join(sorted(build.lacking.keys() - lacked.keys())))
+
+
+def _may_try_again(build: Build) -> bool:
+    """Tell whether to go on after an import that failed for want of libraries.
+
+    Not where the modules could reach the builder's files: what comes next is made of those.
+    """
+    confined = build.report.checks.get("imports", {}).get("files") == "its own"
+    return build.options.bundles and confined and build.rounds < _MAX_ROUNDS
+
+
 def _prove(build: Build, plan: Plan) -> Plan:
     """Prove what can be proved before there is a zip; find the system libraries that have to complete it.
 
@@ -365,8 +416,13 @@ def _prove(build: Build, plan: Plan) -> Plan:
         build.bundled = _find_libraries(build, fitted.plan, proof)
         if build.bundled:
             native = [one.native for one in build.bundled]
-            fitted = _fit(build, plan, sum(one.facts.size for one in native))
-            proof = prove(fitted.plan, target, added=native, limit=limit)
+            larger = _fit(build, plan, sum(one.facts.size for one in native))
+            completed = prove(larger.plan, target, added=native, limit=limit)
+            # What the layer may do without, and nobody asked for by its name, is not worth an error.
+            if completed.error and not proof.errors and not _asks_for_libraries(build.options):
+                build.bundled, build.not_bundled = (), completed.error
+            else:
+                fitted, proof = larger, completed
     report.checks |= proof.checks
     if fitted.groups:
         report.checks["left_out"] = fitted.check
@@ -395,12 +451,12 @@ def _find_libraries(build: Build, plan: Plan, proof: Proof) -> tuple[Bundled, ..
         return ()
     from layer_builder.proof.libraries import MissingLibraryError
 
-    asked = options.system_packages or options.needed_libraries
-    if not proof.missing and not proof.by_name and not asked:
+    asked = _asks_for_libraries(options)
+    if not (proof.missing or proof.by_name or asked or build.lacking):
         return ()
     if any(not isinstance(error, MissingLibraryError) for error in proof.errors):
         return ()
-    from layer_builder.proof import base_libraries, prove
+    from layer_builder.proof import prove
     from layer_builder.system_libraries import bundling
     from layer_builder.system_libraries.package_manager import (
         RepositoryError,
@@ -410,8 +466,9 @@ def _find_libraries(build: Build, plan: Plan, proof: Proof) -> tuple[Bundled, ..
     wanted = bundling.wanted(proof.missing)
     by_name = [bundling.LoadedByName(library, package) for package, library in proof.by_name]
     by_name += [bundling.LoadedByName(library, stops=True) for library in options.needed_libraries]
+    by_name += [bundling.LoadedByName(library, package) for library, package in build.lacking.items()]
     stopping = [one.library for one in wanted if one.stops]
-    if not all(map(base_libraries.in_linux, stopping)) or len(wanted) > bundling.MOST:
+    if not all(map(bundling.can_be_had, stopping)) or len(wanted) > bundling.MOST:
         return ()
     if not wanted and not by_name and not options.system_packages:
         return ()
@@ -431,7 +488,7 @@ def _tell_of_bundling(build: Build, error: BuildError) -> None:
     from layer_builder.proof import base_libraries
     from layer_builder.proof.libraries import MissingLibraryError
 
-    if not isinstance(error, MissingLibraryError):
+    if not isinstance(error, MissingLibraryError) and not build.lacking:
         return
     if reason := build.not_bundled:
         error.hint = wording.sentence(
@@ -521,6 +578,8 @@ def _check_imports(build: Build, modules: Sequence[Modules], file: Path, code_sh
         except OSError as problem:  # no room to unpack the layer once more says nothing about it
             result = import_check.Result("not_run", f"the layer could not be unpacked ({problem})")
     report.checks["imports"] = result.check
+    for failure in result.failures:
+        build.lacking |= dict.fromkeys(failure.libraries, failure.package)
     report.warnings += result.warnings
     if error := result.error:
         raise error

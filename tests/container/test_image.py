@@ -271,13 +271,9 @@ def test_enough_memory_and_too_little(image: Image, tmp_path: Path) -> None:
 )
 def test_requirements_at_fault(image: Image, tmp_path: Path, requirements: str, code: str) -> None:
     done = image.build(
-        f"--requirements={requirements}",
-        "--output",
-        "/tmp/out/",
-        "--report",
-        "/tmp/report.json",
-        scratch=tmp_path,
-    )
+        f"--requirements={requirements}", "--system-libraries=check", "--output", "/tmp/out/",
+        "--report", "/tmp/report.json", scratch=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 2
     assert report(tmp_path)["error"]["code"] == code
     assert not list(tmp_path.glob("out/*"))

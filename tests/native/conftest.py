@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from tests.native.manager import Manager, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,6 +72,7 @@ def build(tmp_path: Path, wheels: Path) -> Callable[..., Built]:
             env={
                 "PATH": path,
                 "HOME": str(tmp_path),
+                "PYENV_ROOT": os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv"),
                 "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
                 "LAYER_BUILDER_CACHE": str(wheels),
                 # The build must not hand this on.

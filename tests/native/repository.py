@@ -1,12 +1,14 @@
 """A small RPM repository of real libraries: Debian's, packed as Amazon Linux packs its own.
 
-They are those of Debian 12, whose files need no newer glibc than Lambda's runtimes have.
+They are those of Debian 12, whose files need no newer glibc than Lambda's runtimes have, but for libexpat,
+which is linked anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -43,6 +45,18 @@ PACKAGES = {
     "file-libs": ("BSD", ("libmagic1",)),
     "xz-libs": ("Public Domain", ("liblzma5",)),
     "bzip2-libs": ("BSD", ("libbz2-1.0",)),
+    "libgomp": ("GPLv3+ with exceptions", ("libgomp1",)),
+    "expat": ("MIT", ("libexpat1", "libexpat1-dev")),
+    "pango": ("LGPLv2+", ("libpango-1.0-0", "libpangoft2-1.0-0")),
+    "harfbuzz": ("MIT", ("libharfbuzz0b", "libharfbuzz-subset0")),
+    "fontconfig": ("MIT", ("libfontconfig1",)),
+    "freetype": ("FTL", ("libfreetype6",)),
+    "fribidi": ("LGPLv2+", ("libfribidi0",)),
+    "graphite2": ("LGPLv2+", ("libgraphite2-3",)),
+    "libthai": ("LGPLv2+", ("libthai0",)),
+    "libdatrie": ("LGPLv2+", ("libdatrie1",)),
+    "libpng": ("zlib", ("libpng16-16",)),
+    "libbrotli": ("MIT", ("libbrotli1",)),
     "zlib": ("zlib", ("zlib1g",)),
     "libstdc++": ("GPLv3+ with exceptions", ("libstdc++6",)),
 }
@@ -106,6 +120,8 @@ def _make(scratch: Path, machine: str) -> Path:
         debs = suite.fetch(*sources)
         root = scratch / "root" / name
         unpack(debs, root)
+        if machine == platform.machine():
+            _link_anew(root)
         version = debs[0].name.split("_")[1].partition("%3a")[2] or debs[0].name.split("_")[1]
         taken = _libraries(root, machine, content / "usr/lib64")
         (scratch / f"{name}.files").write_text("".join(f"/usr/lib64/{file}\n" for file in taken))
@@ -122,6 +138,38 @@ def _make(scratch: Path, machine: str) -> Path:
     repository = scratch / "top/RPMS" / machine
     _run("createrepo_c", "--quiet", str(repository))
     return repository
+
+
+# What libexpat takes of glibc 2.36, for its hash tables' seed.
+_RANDOM = """\
+#include <stddef.h>
+#include <sys/random.h>
+__attribute__((visibility("hidden"))) void arc4random_buf(void *start, size_t length) {
+    for (char *at = start; length;) {
+        ssize_t got = getrandom(at, length, 0);
+        if (got > 0) { at += got; length -= got; }
+    }
+}
+__attribute__((visibility("hidden"))) unsigned arc4random(void) {
+    unsigned value;
+    arc4random_buf(&value, sizeof value);
+    return value;
+}
+"""
+
+
+def _link_anew(root: Path) -> None:
+    """Make libexpat of Debian's own object files, so that it needs no more than glibc 2.25."""
+    compiler = shutil.which("gcc")
+    for archive in root.glob("**/libexpat.a") if compiler else ():
+        for old in archive.parent.glob("libexpat.so*"):
+            old.unlink()
+        for old in root.glob("lib/*/libexpat.so*"):
+            old.unlink()
+        (root / "random.c").write_text(_RANDOM)
+        library, archives = str(archive.parent / "libexpat.so.1"), f"-Wl,--whole-archive,{archive}"
+        source = str(root / "random.c")
+        _run("gcc", "-shared", "-fPIC", "-Wl,-soname,libexpat.so.1", "-o", library, source, archives)
 
 
 def _libraries(root: Path, machine: str, target: Path) -> list[str]:

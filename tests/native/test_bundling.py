@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 
 import layer_builder
 from layer_builder.ground import interpreter
-from layer_builder.proof import base_libraries, import_check
+from layer_builder.proof import base_libraries, import_check, surroundings
 from layer_builder.wheels import elf
 from tests.native.repository import PACKAGES
 
@@ -37,7 +37,9 @@ pytestmark = [
 
 # Pinned, so that what is missing does not change with their releases.
 OPENCV, PYODBC, MAGIC = "opencv-python==4.12.0.88", "pyodbc==5.3.0", "python-magic==0.4.27"
-AUTO = ("--system-libraries", "auto")
+RASTERIO, LIGHTGBM, WEASYPRINT = "rasterio==1.4.3", "lightgbm==4.6.0", "weasyprint==66.0"
+CAIROSVG, PYZBAR = "cairosvg==2.8.2", "pyzbar==0.1.9"
+AUTO, CHECK = ("--system-libraries", "auto"), ("--system-libraries", "check")
 NO_IMPORTS = "--no-import-check"
 BASE = base_libraries.base("x86_64")
 VALIDATOR = Draft202012Validator(
@@ -106,8 +108,62 @@ def png(rows: list[list[tuple[int, int, int]]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize(
+    ("lines", "modules", "libraries"),
+    [
+        (OPENCV, "cv2", {"libGL.so.1", "libgthread-2.0.so.0"}),
+        (PYODBC, "pyodbc", {"libodbc.so.2", "libltdl.so.7"}),
+        (RASTERIO, "rasterio, rasterio.warp", {"libexpat.so.1"}),
+        (LIGHTGBM, "lightgbm", {"libgomp.so.1"}),
+        (WEASYPRINT, "weasyprint", {"libgobject-2.0.so.0", "libpangoft2-1.0.so.0", "libfontconfig.so.1"}),
+    ],
+)
+def test_no_setting_is_needed(
+    build: Callable[..., Built],
+    manager: Callable[..., Manager],
+    tmp_path: Path,
+    lines: str,
+    modules: str,
+    libraries: set[str],
+) -> None:
+    built = build(manager("microdnf"), lines)
+    names = bundled(built)
+    assert libraries <= names
+    assert not names & BASE
+    assert built.report["checks"]["imports"]["status"] == "passed"
+    files = [file for package in built.report["system_packages"] for file in package["files"]]
+    assert all(file["needed_by"] for file in files)
+    # The same in a process that nobody confines: what it loads is the layer's, Python's, or in the base list.
+    layer = unpacked(built, tmp_path)
+    found = interpreter.find("3.13")
+    seen = found and surroundings.of(found, "x86_64")
+    assert seen
+    loaded = run_in(layer, f"import {modules}\n{LOADED}")
+    outside = [path for path in loaded if not path.startswith(f"{layer}/")]
+    assert [path for path in outside if seen.is_machines(path)] == []
+    assert not names & {Path(path).name for path in outside}
+    # Nothing was missed without any of it.
+    failed = build(None, lines)
+    assert (failed.status, failed.zip) == (2, None)
+    assert failed.report["error"]["code"] in {"MISSING_SHARED_LIBRARY", "IMPORT_FAILED"}
+    assert libraries & {
+        library
+        for one in failed.report["error"]["details"].get(
+            "missing", failed.report["error"]["details"].get("failures")
+        )
+        for library in one.get("libraries", [one.get("library")])
+    }
+
+
+@pytest.mark.attack("a layer passes because the machine that builds has libraries that are loaded by name")
+@pytest.mark.parametrize("lines", [WEASYPRINT, CAIROSVG, MAGIC, PYZBAR])
+def test_libraries_of_this_machine_prove_nothing(build: Callable[..., Built], lines: str) -> None:
+    built = build(None, lines, *CHECK)
+    assert (built.status, built.report["error"]["code"]) == (2, "IMPORT_FAILED"), built.said
+
+
 def test_without_the_setting_the_list_and_the_two_ways_out_are_said(build: Callable[..., Built]) -> None:
-    built = build(None, OPENCV)
+    built = build(None, OPENCV, *CHECK)
     error = built.report["error"]
     assert (built.status, error["code"], built.zip) == (2, "MISSING_SHARED_LIBRARY", None)
     assert "libGL.so.1" in error["message"]
@@ -230,17 +286,25 @@ def test_a_named_package_brings_all_its_libraries_and_what_they_need(
     )
 
 
-def test_a_library_loaded_by_name_is_hinted_at_and_found_once_its_package_is_named(
+def test_a_library_loaded_by_name_is_hinted_at_and_found_like_any_other(
     build: Callable[..., Built], manager: Callable[..., Manager], tmp_path: Path
 ) -> None:
-    plain = build(None, MAGIC, NO_IMPORTS)
-    assert any('system-libraries = ["file-libs"]' in warning for warning in plain.report["warnings"])
+    plain = build(None, MAGIC, NO_IMPORTS, *CHECK)
+    assert any("in its package file-libs" in warning for warning in plain.report["warnings"])
     built = build(manager(), MAGIC, "--system-libraries", "file-libs", NO_IMPORTS)
     assert bundled(built) == {"libmagic.so.1", "liblzma.so.5", "libbz2.so.1.0"}
     assert not any("libmagic" in warning for warning in built.report["warnings"])
     layer = unpacked(built, tmp_path)
     loaded = run_in(layer, f"import magic\n{LOADED}")
     assert f"{layer}/lib/libmagic.so.1" in loaded
+    # Nor need anybody name it: the table does, a trial may.
+    for options in ((), ("--needed-library", "libmagic.so.1")):
+        again = build(manager(f"dnf-{len(options)}"), MAGIC, *options)
+        assert again.report["layer"]["digest"] == built.report["layer"]["digest"]
+        assert again.report["checks"]["imports"]["status"] == "passed"
+    # python-magic tries the soname; pyzbar asks ctypes.util.find_library, which finds nothing in a layer.
+    [package] = [one for one in built.report["system_packages"] if one["name"] == "file-libs"]
+    assert package["files"][0]["needed_by"] == ["python-magic"]
 
 
 def test_what_the_runtime_has_is_never_bundled(
@@ -308,8 +372,11 @@ def test_a_repository_out_of_reach_is_worth_another_try(
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
         for kind in ("dnf", "microdnf"):
             built = build(manager(kind, address=address), PYODBC, *AUTO)
-            assert (built.status, built.report["error"]["code"]) == (75, "REPOSITORY_UNREACHABLE")
-            assert built.zip is None
+            error = built.report["error"]
+            assert (built.status, error["code"], built.zip) == (75, "MISSING_SHARED_LIBRARY", None)
+            assert error["details"]["bundling"]["code"] == "REPOSITORY_UNREACHABLE"
+            named = build(manager(f"{kind}-named", address=address), PYODBC, "--system-libraries", "unixODBC")
+            assert (named.status, named.report["error"]["code"]) == (75, "REPOSITORY_UNREACHABLE")
 
 
 def test_a_layer_for_arm64_is_completed_and_proved_on_x86_64(
@@ -326,7 +393,8 @@ def test_a_layer_for_arm64_is_completed_and_proved_on_x86_64(
 
     # microdnf has packages of its own machine only.
     built = build(manager("microdnf"), OPENCV, *AUTO, "--architecture", "arm64")
-    assert (built.status, built.report["error"]["code"]) == (2, "SYSTEM_LIBRARIES_UNAVAILABLE")
+    assert (built.status, built.report["error"]["code"]) == (2, "MISSING_SHARED_LIBRARY")
+    assert "finds packages of x86_64 only" in built.report["error"]["hint"]
 
 
 def test_for_amazon_linux_2_nothing_is_even_asked(
@@ -335,10 +403,10 @@ def test_for_amazon_linux_2_nothing_is_even_asked(
     dnf = manager()
     built = build(dnf, PYODBC, *AUTO, "--runtime", "python3.11")
     error = built.report["error"]
-    assert (built.status, error["code"], dnf.asked) == (2, "SYSTEM_LIBRARIES_UNAVAILABLE", [])
+    assert (built.status, error["code"], dnf.asked) == (2, "MISSING_SHARED_LIBRARY", [])
     assert "python3.12" in error["hint"]
     # Nor is bundling recommended there.
-    hint = build(None, PYODBC, "--runtime", "python3.11").report["error"]["hint"]
+    hint = build(None, PYODBC, "--runtime", "python3.11", *CHECK).report["error"]["hint"]
     assert "system-libraries" not in hint
 
 

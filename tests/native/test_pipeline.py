@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = json.loads((ROOT / "functions/layerdrop/schemas/manifest.schema.json").read_text())
 PYODBC = "pyodbc == 5.3.0\n"
-AUTO = '# /// layer\n# system-libraries = "auto"\n# ///\n'
+CHECK = '# /// layer\n# system-libraries = "check"\n# ///\n'
 
 
 pytestmark = [
@@ -49,13 +49,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
             yield Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]))
 
 
-def test_the_setting_turns_a_failure_into_a_layer(pipeline: Pipeline) -> None:
+def test_libraries_are_bundled_unless_the_setting_says_otherwise(pipeline: Pipeline) -> None:
     key = "requirements/x86_64/odbc/requirements.txt"
-    failed = pipeline.build(key, PYODBC)
+    failed = pipeline.build(key, f"{CHECK}{PYODBC}")
     assert failed["error"]["code"] == "MISSING_SHARED_LIBRARY"
     assert 'system-libraries = "auto"' in failed["error"]["hint"]
 
-    manifest = pipeline.build(key, f"{AUTO}{PYODBC}")
+    manifest = pipeline.build(key, PYODBC)
     jsonschema.validate(manifest, SCHEMA)
     assert manifest["status"] == "SUCCEEDED", manifest["error"]
     [layer] = manifest["layers"]
@@ -70,8 +70,9 @@ def test_the_setting_turns_a_failure_into_a_layer(pipeline: Pipeline) -> None:
     packages = {package["name"]: package for package in layer["system_packages"]}
     assert bundled == {file["path"]: file["sha256"] for one in packages.values() for file in one["files"]}
     assert packages["unixODBC"]["license"] == repository.PACKAGES["unixODBC"][0]
+    assert [file["needed_by"] for file in packages["unixODBC"]["files"]] == [["pyodbc"]]
 
     # The same again publishes nothing.
-    again = pipeline.build(key, f"{AUTO}{PYODBC}")
+    again = pipeline.build(key, PYODBC)
     assert [one["reused"] for one in again["layers"]] == [True]
     assert again["layers"][0]["system_packages"] == layer["system_packages"]

@@ -28,8 +28,8 @@ _FACTS = 1 << 16  # bytes
 _PROCESSES = 512
 # What programs and libraries need of a machine. Not in it, on purpose: homes, /root, /var, /run, /srv, /tmp,
 # and of /etc what is neither the loader's nor the resolver's nor a list of well-known names.
-_MACHINE = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"),
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+SETTINGS = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/alternatives"),
     *("/etc/hosts", "/etc/host.conf", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/etc/passwd", "/etc/group", "/etc/protocols", "/etc/services", "/etc/localtime", "/etc/timezone"),
@@ -46,11 +46,13 @@ class Rules:
 
     Attributes:
         root: an empty folder, to build its file system in.
-        read: paths that it may read and execute, beside what programs need of a machine.
+        read: paths that it may read and execute, beside `machine`.
         write: folders that it may write; they become its user's.
         scratch: folders that it may write and nobody else reads, with how many bytes they may hold where the
             kernel lets us make file systems.
         needs: what another user must be able to read for the command to run as that user.
+        machine: what it may read and execute of the machine; else all that programs need.
+        tmp: how many bytes a /tmp of its own holds, where the kernel lets us make file systems; 0 for none.
         port: the one TCP port it may connect to; None for no network at all.
         limits: of its processes, by the names of setrlimit(2) without RLIMIT_; `NPROC` counts threads.
         wall_seconds: when the kernel ends it, should the builder not.
@@ -65,6 +67,8 @@ class Rules:
     write: Sequence[str] = ()
     scratch: Mapping[str, int] = field(default_factory=dict)
     needs: Sequence[str] = ()
+    machine: Sequence[str] = (*SYSTEM, *SETTINGS)
+    tmp: int = 0
     port: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
@@ -186,9 +190,10 @@ def _written(
 ) -> dict[str, Any]:
     return {
         "root": str(rules.root),
-        "read": [*_MACHINE, *rules.read],
+        "read": [*rules.machine, *rules.read],
         "write": [*rules.write],
         "scratch": {**rules.scratch},
+        "tmp": rules.tmp,
         "needs": [*rules.needs],
         "port": rules.port,
         "limits": {"NPROC": _PROCESSES, **rules.limits},

@@ -14,7 +14,7 @@ Sources: namespaces(7), user_namespaces(7), pid_namespaces(7), pivot_root(2), mo
 and the kernel's "Landlock: unprivileged access control", seccomp(2), PR_SET_CHILD_SUBREAPER in prctl(2).
 """
 # pathlib takes longer to import than all that is done here.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH101, PTH103, PTH110, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 # The same on all machines: newer calls have one number (include/uapi/asm-generic/unistd.h).
 _SYS_MOUNT_SETATTR, _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 442, 444, 445, 446
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_TMP = "/tmp"  # noqa: S108 (one of the command's own)
 _SCATTERED = 4096  # where the user's other processes count too, and not all can be seen
 _END_SECONDS = 10.0
 
@@ -176,7 +177,7 @@ class _Supervisor:
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
             _limit(rules["limits"], apart="user" in self.namespaces)
             signal.alarm(rules["wall_seconds"] + 10)
-            landlock = _landlock(rules)
+            landlock = _landlock(rules, own_root="mount" in self.namespaces)
             alone = "pid" in self.namespaces or landlock >= 6
             inside = {"mount", "network"} <= {*self.namespaces}
             filtered = _filter(rules["port"] is not None, inside=inside, alone=alone)
@@ -252,6 +253,9 @@ def _place_for_root(rules: dict[str, Any]) -> str:
 
 
 def _fill_root(root: str, rules: dict[str, Any], own_proc: bool) -> None:
+    if rules["tmp"]:
+        # First, so that what lies below it can be there as well. Nobody else has it.
+        _make_scratch(root + _TMP, rules["tmp"])
     done: list[str] = []
     places: dict[str, str] = rules["places"]
     # Before the rest: what is needed of the machine may lie below a folder that is covered here.
@@ -266,7 +270,11 @@ def _fill_root(root: str, rules: dict[str, Any], own_proc: bool) -> None:
     for path, attributes in wanted:
         _take(root, path, attributes, done)
     for path in rules["scratch"].keys() - places.keys():
-        _make_scratch(root + path, rules["scratch"][path])
+        if rules["tmp"] and _is_below(path, [_TMP]):
+            os.makedirs(root + path, exist_ok=True)
+            os.chmod(root + path, 0o1777)  # noqa: S103 (as any folder for temporary files)
+        else:
+            _make_scratch(root + path, rules["scratch"][path])
     os.makedirs(f"{root}/proc", exist_ok=True)
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     if not own_proc or _libc.mount(b"proc", f"{root}/proc".encode(), b"proc", flags, None) != 0:
@@ -355,7 +363,7 @@ _SCOPES = 3  # abstract unix sockets and signals
 _PATH_BENEATH, _NET_PORT = 1, 2
 
 
-def _landlock(rules: dict[str, Any]) -> int:
+def _landlock(rules: dict[str, Any], *, own_root: bool) -> int:
     """Allow what is listed and nothing else; return the version that the kernel has of this, 0 for none."""
     version = int(_libc.syscall(_SYS_LANDLOCK_CREATE, None, 0, 1)) if _libc is not None else 0
     if version < 1:
@@ -376,7 +384,8 @@ def _landlock(rules: dict[str, Any]) -> int:
             _allow(ruleset, path, reading)
         for path in _DEVICES:
             _allow(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV) & handled)
-        for path in (*rules["write"], *rules["scratch"]):
+        own_tmp = [_TMP] if rules["tmp"] and own_root else []
+        for path in (*rules["write"], *rules["scratch"], *own_tmp):
             _allow(ruleset, path, handled)
         if net and rules["port"] is not None:
             rule = struct.pack("=2Q", _CONNECT_TCP, rules["port"])

@@ -170,6 +170,7 @@ class RunTimeNeeds:
         packages: those of Amazon Linux 2023 that have the libraries.
         besides: what it needs beside its libraries, which no bundling brings.
         brought_by: projects of which one brings all of it.
+        modules: those that load the libraries, where the package's own name does not.
     """
 
     libraries: tuple[str, ...] = ()
@@ -178,6 +179,7 @@ class RunTimeNeeds:
     packages: tuple[str, ...] = ()
     besides: str = ""
     brought_by: frozenset[str] = frozenset()
+    modules: tuple[str, ...] = ()
 
     @property
     def advice(self) -> str:
@@ -211,6 +213,7 @@ RUN_TIME_NEEDS = {
     "pyzbar": RunTimeNeeds(
         ("libzbar.so.0",),
         remedy="Require zxing-cpp instead: it brings all it needs, and pyzbar looks in no folder of a layer.",
+        modules=("pyzbar.pyzbar",),
     ),
     "cairocffi": RunTimeNeeds(("libcairo.so.2",), remedy="It needs cairo.", packages=("cairo",)),
     "pyvips": RunTimeNeeds(
@@ -229,5 +232,9 @@ RUN_TIME_NEEDS = {
     "pydub": RunTimeNeeds(programs=("ffmpeg", "ffprobe"), remedy=_FFMPEG),
     "ffmpeg-python": RunTimeNeeds(programs=("ffmpeg",), remedy=_FFMPEG),
     "gitpython": RunTimeNeeds(programs=("git",), remedy="Require dulwich instead, or bring git."),
+    "jsii": RunTimeNeeds(
+        programs=("node",),
+        remedy="What stands on it (the CDK) makes stacks before they are deployed, by way of Node.js.",
+    ),
     "pypandoc": RunTimeNeeds(programs=("pandoc",), remedy="Require pypandoc-binary instead."),
 }

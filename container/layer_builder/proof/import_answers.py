@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TEXT, _NAME, _CAUSES = 2000, 200, 10  # characters; causes of one error
 _LINE = 1 << 17  # bytes
+_FILES, _PATH = 1000, 4096  # loaded by one module; characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,16 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was said, by module; `begun` in the order in which it was said."""
+    """What was said, by module; `begun` in the order in which it was said.
+
+    `loaded` are the files from outside of the layer that were loaded as code while a module was imported.
+    """
 
     begun: tuple[str, ...] = ()
     imported: tuple[str, ...] = ()
     errors: tuple[tuple[str, Error], ...] = ()
     done: bool = False
+    loaded: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def parse(said: bytes, wanted: Collection[str]) -> Answers:
@@ -58,6 +63,7 @@ def parse(said: bytes, wanted: Collection[str]) -> Answers:
     begun: dict[str, None] = {}
     imported: dict[str, None] = {}
     errors: dict[str, Error] = {}
+    loaded: dict[str, dict[str, None]] = {}
     done = False
     for line in said.split(b"\n"):
         words = _object(line)
@@ -72,9 +78,12 @@ def parse(said: bytes, wanted: Collection[str]) -> Answers:
             imported[module] = None
         elif words.keys() == {"module", "error"} and (error := _error(words["error"])):
             errors.setdefault(module, error)
+        elif words.keys() == {"module", "loaded"} and _are_paths(words["loaded"]):
+            loaded.setdefault(module, {}).update(dict.fromkeys(words["loaded"]))
     # An error is not taken back.
     good = tuple(module for module in imported if module not in errors)
-    return Answers(tuple(begun), good, tuple(errors.items()), done)
+    files = ((module, tuple(paths)[:_FILES]) for module, paths in loaded.items())
+    return Answers(tuple(begun), good, tuple(errors.items()), done, tuple(files))
 
 
 def clean(text: str, limit: int = _TEXT) -> str:
@@ -96,6 +105,13 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _are_paths(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(path, str) and path.startswith("/") and len(path) <= _PATH and "\0" not in path
+        for path in value
+    )
 
 
 _REQUIRED = {"type": str, "text": str, "causes": list}

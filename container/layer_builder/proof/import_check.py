@@ -2,8 +2,8 @@
 
 Only where the runtime's Python is at hand and the machine is of the target's architecture; elsewhere the
 answer is "not run" with the reason. And only as a second opinion, for what no file says about itself (a
-module that fails, a library loaded by name): this machine may have libraries that Lambda has not, so the
-authority is `prove`.
+module that fails, a library loaded by name): the authority is `prove`. The machine's own libraries are hidden
+from the modules (see `surroundings`); where that cannot be, what they took of them counts as missing.
 
 The modules run in a process of their own: the layer in a temporary folder instead of /opt, Lambda's
 environment without credentials, limits on time and memory, and no network, files, processes and rights as far
@@ -22,6 +22,7 @@ import json
 import math
 import os
 import platform
+import posixpath
 import re
 import selectors
 import shutil
@@ -38,17 +39,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from layer_builder.ground import confinement, confinement_worker, files, interpreter
 from layer_builder.ground.errors import BuildError
-from layer_builder.proof import base_libraries, import_answers
+from layer_builder.ground.wording import listed
+from layer_builder.proof import base_libraries, import_answers, missing_libraries, surroundings, writable
+from layer_builder.proof.libraries import MissingLibraryError
+from layer_builder.proof.loader import LAYER_ROOT
+from layer_builder.wheels import elf
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from layer_builder.ground.confinement import Confined
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.target import Target
     from layer_builder.proof.import_answers import Answers, Error
+    from layer_builder.proof.surroundings import Surroundings
 
-FORMAT = 3  # of kept results; raise it when the check or their form changes
+FORMAT = 4  # of kept results; raise it when the check or their form changes
 
 _WORKER = Path(__file__).with_name("import_worker.py")
 _COPY = 1 << 18  # bytes
@@ -58,6 +64,13 @@ _PAUSE_SECONDS = 0.0005
 _UNPACKERS = 4
 _WATCH_SECONDS = 0.25
 _ANSWERS = 16 << 20  # bytes of answers that are taken at most
+# Folders of a check, and what they are in Lambda.
+_PLACES = {
+    "opt": LAYER_ROOT,
+    "home": posixpath.dirname(writable.HOME),
+    "task": "/var/task",
+    "tmp": writable.TMP,
+}
 _NAME_BYTES = 255  # of one part of a path, on all usual file systems
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _MAX_FILES = 65_536  # temporary ones
@@ -80,7 +93,6 @@ _NOT_MODULES = frozenset(
         "tests",
     }
 )
-_MISSING_LIBRARY = re.compile(r"(lib[^\s:'\"]+\.so[.\d]*): cannot open shared object file")
 _MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")
 _MISSING_VERSION = re.compile(r"version [`']([A-Za-z]+)_([\d.]+)' not found")
 
@@ -148,6 +160,8 @@ class Failure:
         message: the exception's last line, or how the process ended.
         location: file and line within site-packages, when it is there.
         hint: what to do.
+        libraries: the shared libraries that it lacks, by soname, as far as that is told.
+        borrowed: whether it did work, with those libraries of this machine.
     """
 
     package: str
@@ -155,6 +169,8 @@ class Failure:
     message: str
     location: str
     hint: str
+    libraries: tuple[str, ...] = ()
+    borrowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +220,18 @@ class Result:
         return check
 
     @property
-    def error(self) -> ImportCheckError | None:
+    def error(self) -> ImportCheckError | MissingLibraryError | None:
         """What to raise."""
         if not self.failures:
             return None
         first = self.failures[0]
         where = f" ({first.location})" if first.location else ""
+        if first.borrowed:
+            return MissingLibraryError(
+                f"{first.package}: `import {first.module}` {first.message}.",
+                hint=first.hint,
+                details={"failures": [asdict(failure) for failure in self.failures]},
+            )
         return ImportCheckError(
             f"{first.package}: `import {first.module}` fails: {first.message}{where}.",
             hint=first.hint,
@@ -259,6 +281,8 @@ def modules_of(package: str, paths: Iterable[str], target: Target) -> Modules:
     # Of a package that has its own name, this is what people import; the rest may need optional packages, as
     # may single modules in namespaces.
     essential = sorted(named or {name for name in outer if found[name] or name in top})[:_MAX_MODULES]
+    if needs := base_libraries.RUN_TIME_NEEDS.get(package):
+        essential += [name for name in needs.modules if name in found and name not in essential]
     others = sorted(outer - set(essential))[: _MAX_MODULES - len(essential)]
     return Modules(package, tuple(essential), tuple(others))
 
@@ -337,7 +361,10 @@ def check(
     if record:
         with suppress(OSError, ValueError, TypeError):
             return _revive(json.loads(Path(record).read_bytes()))
-    result = _run(layer, target, packages, found, limits, scratch, elsewhere)
+    seen = surroundings.of(found, target.machine)
+    if seen is None:
+        return Result("not_run", f"this machine's loader does not tell what {found.path} needs")
+    result = _run(layer, target, packages, found, seen, limits, scratch, elsewhere)
     if code_sha256 and (now := _sha256(layer)) != code_sha256:
         raise LayerChangedError(
             "The layer's zip was changed while its modules were imported: "
@@ -385,6 +412,7 @@ def _run(
     target: Target,
     packages: Sequence[Modules],
     found: Interpreter,
+    seen: Surroundings,
     limits: Limits,
     scratch: Path | None,
     elsewhere: Collection[str],
@@ -400,15 +428,15 @@ def _run(
             (folder / part).chmod(mode)
         wanted = [module for package in packages for module in package.essential]
         wanted += [module for package in packages for module in package.others]
-        environment = _environment(folder, target, found)
-        result = _import(folder, wanted, packages, found, target, environment, limits, elsewhere)
+        environment = _environment(folder, target, found, seen)
+        result = _import(folder, wanted, packages, found, seen, target, environment, limits, elsewhere)
         if result.status != "passed":
             return result
         if not _differs_wrapped(folder / "opt", target):
             return replace(result, wrapped="same")
         environment["PYTHONPATH"] = str(folder / "opt" / target.site_packages)
         again = list(result.modules)
-        wrapped = _import(folder, again, packages, found, target, environment, limits, elsewhere)
+        wrapped = _import(folder, again, packages, found, seen, target, environment, limits, elsewhere)
     return replace(
         result,
         wrapped="passed" if wrapped.status == "passed" and not wrapped.warnings else "failed",
@@ -422,6 +450,7 @@ def _import(
     wanted: Sequence[str],
     packages: Sequence[Modules],
     found: Interpreter,
+    seen: Surroundings,
     target: Target,
     environment: dict[str, str],
     limits: Limits,
@@ -433,13 +462,14 @@ def _import(
         "searched_first": str(folder / "opt" / target.searched_first),
         "wrapped": "PYTHONPATH" in environment,
         "task": str(folder / "task"),
+        "layer": f"{folder}/",
         "modules": wanted,
     }
     (folder / "modules.json").unlink(missing_ok=True)
     (folder / "modules.json").write_text(json.dumps(config))
     (folder / "modules.json").chmod(0o444)
     try:
-        conversation = _converse(folder, found, environment, limits, wanted)
+        conversation = _converse(folder, found, seen, environment, limits, wanted)
     finally:
         files.empty(folder / "tmp")
     asked = [
@@ -450,7 +480,7 @@ def _import(
         )
         for package in packages
     ]
-    return _judge(asked, conversation, found, target, elsewhere)
+    return _judge(asked, conversation.shown(folder), found, seen, target, elsewhere)
 
 
 def _differs_wrapped(opt: Path, target: Target) -> bool:
@@ -553,12 +583,12 @@ def _check_path(member: zipfile.ZipInfo) -> None:
         raise ValueError(f"{member.orig_filename!r} is no path within a layer")
 
 
-def _environment(folder: Path, target: Target, found: Interpreter) -> dict[str, str]:
+def _environment(folder: Path, target: Target, found: Interpreter, seen: Surroundings) -> dict[str, str]:
     """Make Lambda's environment (AWS Lambda Developer Guide, "Defined runtime environment variables").
 
     Without credentials, and with paths into our folders. The user's home does not exist, as in Lambda.
     """
-    libraries = [found.environment["LD_LIBRARY_PATH"]] if "LD_LIBRARY_PATH" in found.environment else []
+    libraries = dict.fromkeys([*found.environment.values(), *seen.folders])
     return {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -567,7 +597,7 @@ def _environment(folder: Path, target: Target, found: Interpreter) -> dict[str, 
         "AWS_LAMBDA_FUNCTION_NAME": "import-check",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_REGION": "us-east-1",
-        "HOME": str(folder / "home/sbx_user1051"),
+        "HOME": f"{folder}{writable.HOME}",
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "LAMBDA_TASK_ROOT": str(folder / "task"),
         "LANG": "en_US.UTF-8",
@@ -589,9 +619,28 @@ class _Conversation:
     confined: dict[str, str]
     failure: str = ""
 
+    def shown(self, folder: Path) -> _Conversation:
+        """Give the words with the paths that they would have in Lambda."""
+
+        def text(words: str) -> str:
+            for part, place in _PLACES.items():
+                words = words.replace(f"{folder}/{part}", place)
+            return words
+
+        errors = tuple(
+            (module, replace(error, text=text(error.text), causes=tuple(map(text, error.causes))))
+            for module, error in self.answers.errors
+        )
+        return replace(self, answers=replace(self.answers, errors=errors), output=text(self.output))
+
 
 def _converse(
-    folder: Path, found: Interpreter, environment: dict[str, str], limits: Limits, wanted: Sequence[str]
+    folder: Path,
+    found: Interpreter,
+    seen: Surroundings,
+    environment: dict[str, str],
+    limits: Limits,
+    wanted: Sequence[str],
 ) -> _Conversation:
     """Start the worker and listen until it is done or its time is over; then end whatever it started."""
     answers, answering = os.pipe()
@@ -601,8 +650,10 @@ def _converse(
         root=folder / "root",
         read=[
             *(str(folder / part) for part in ("opt", "task", "home")),
-            *(str(place), str(_WORKER), *confinement.parts_of(found)),
+            *(str(place), str(_WORKER)),
         ],
+        machine=seen.read,
+        tmp=limits.file_bytes,
         scratch={str(folder / "tmp"): limits.file_bytes},
         needs=[str(found.path), str(place), str(_WORKER), str(folder / "opt")],
         limits={
@@ -744,6 +795,7 @@ def _judge(
     packages: Sequence[Modules],
     conversation: _Conversation,
     found: Interpreter,
+    seen: Surroundings,
     target: Target,
     elsewhere: Collection[str],
 ) -> Result:
@@ -763,12 +815,19 @@ def _judge(
     failures, warnings, ours = [], [], []
     for module, error in errors.items():
         package = owner[module]
-        if reason := _machines_fault(error, target) or _excluded(error, elsewhere):
+        reason = _machines_fault(error, target, conversation.confined) or _excluded(error, elsewhere)
+        if reason:
             ours.append(f"{module}: {reason}")
         elif module in package.essential:
             failures.append(_failure(package.package, module, error))
         else:
             warnings.append(f"{package.package}: `import {module}` fails: {_message(error)}.")
+    for module, libraries in _borrowed(answers, seen).items():
+        failure = _borrowing(owner[module].package, module, libraries)
+        if module in owner[module].essential:
+            failures += [failure] if module not in errors else []
+        else:
+            warnings.append(f"{failure.package}: `import {module}` {failure.message}.")
     if ours and not failures:
         return Result("not_run", f"this machine cannot import {'; '.join(ours)}", found.version, imported)
     return Result(
@@ -783,13 +842,50 @@ def _judge(
     )
 
 
-def _machines_fault(error: Error, target: Target) -> str:
+def _borrowed(answers: Answers, seen: Surroundings) -> dict[str, list[str]]:
+    """Find the libraries of this machine that modules have loaded, by the module that brought them."""
+    found = {}
+    for module, paths in answers.loaded:
+        if machines := [path for path in paths if seen.is_machines(path)]:
+            found[module] = sorted({_soname(path) for path in machines})
+    return found
+
+
+def _soname(path: str) -> str:
+    """Read a library's name; of a file that is none, or is no more, the file's."""
+    with suppress(OSError, ValueError):
+        if stat.S_ISREG(Path(path).stat().st_mode):
+            with Path(path).open("rb") as file:
+                return elf.read(file, path).soname or posixpath.basename(path)
+    return import_answers.clean(posixpath.basename(path))
+
+
+def _borrowing(package: str, module: str, libraries: Sequence[str]) -> Failure:
+    message = f"loads {listed(libraries)} of this machine, which neither the layer nor the runtime has"
+    return Failure(
+        package, module, message, "", _lacking(package, libraries), tuple(libraries), borrowed=True
+    )
+
+
+def _lacking(package: str, libraries: Sequence[str]) -> str:
+    known = base_libraries.RUN_TIME_NEEDS
+    loading = (needs for needs in known.values() if not {*libraries}.isdisjoint(needs.libraries))
+    if needs := known.get(package) or next(loading, None):
+        return needs.advice
+    return base_libraries.remedy(package, libraries)
+
+
+def _machines_fault(error: Error, target: Target, confined: Mapping[str, str]) -> str:
     """Recognize what Lambda has and this machine has not."""
     if error.standard:
         return f"its Python was built without {error.missing}"
+    own_tmp = "mount namespace" in confined.get("by", "")
     for text in (error.text, *error.causes):
-        if (match := _MISSING_LIBRARY.search(text)) and match[1] in base_libraries.base(target.machine):
-            return f"it has no {match[1]}"
+        for library in missing_libraries.named([text]):
+            if library in base_libraries.base(target.machine):
+                return f"it has no {library}"
+        if not own_tmp and writable.is_refused_in_tmp(text):
+            return "it gives no /tmp to be written"
         if match := _MISSING_VERSION.search(text):
             ceiling = base_libraries.ceilings(target.runtime.glibc)
             if match[1] in ceiling and not base_libraries.is_newer(match[1], match[2], ceiling):
@@ -807,7 +903,9 @@ def _excluded(error: Error, elsewhere: Collection[str]) -> str:
 
 def _failure(package: str, module: str, error: Error) -> Failure:
     location = f"{error.file}:{error.line}" if error.file else ""
-    return Failure(package, module, _message(error), location, _hint(package, error))
+    libraries = missing_libraries.named([error.text, *error.causes])
+    hint = _hint(package, module, error, libraries)
+    return Failure(package, module, _message(error), location, hint, libraries)
 
 
 def _message(error: Error) -> str:
@@ -816,10 +914,9 @@ def _message(error: Error) -> str:
     return ": ".join(part for part in (error.type, text) if part) or "no reason given"
 
 
-def _hint(package: str, error: Error) -> str:
-    for text in (error.text, *error.causes):
-        if match := _MISSING_LIBRARY.search(text):
-            return base_libraries.remedy(package, [match[1]])
+def _hint(package: str, module: str, error: Error, libraries: Sequence[str]) -> str:
+    if libraries:
+        return _lacking(package, libraries)
     if not error.type:
         limits = Limits()
         return (
@@ -833,6 +930,10 @@ def _hint(package: str, error: Error) -> str:
         )
     if needs := base_libraries.RUN_TIME_NEEDS.get(package):
         return needs.advice
+    texts = [f"{error.type}: {error.text}", *error.causes]
+    modules = [place.partition("/")[0].partition(".")[0] for place in (error.file, module)]
+    if advice := writable.advice(texts, modules):
+        return advice
     if error.type in ("PermissionError", "OSError", "FileNotFoundError"):
         return (
             "In Lambda only /tmp can be written, and there is no home folder: many packages take a folder"

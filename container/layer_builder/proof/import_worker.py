@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TEXT = 2000  # characters of an error that are passed on
 _CAUSES = 10
+_PATHS = 20  # in one line
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def import_modules(config: dict[str, Any], descriptor: int) -> None:
             site.addsitedir(folder)
         sys.path += standard
     sys.argv[:] = ["bootstrap.py"]
+    loaded = _loaded()
     for module in config["modules"]:
         _say(descriptor, {"module": module})
         start = time.perf_counter()
@@ -61,12 +63,27 @@ def import_modules(config: dict[str, Any], descriptor: int) -> None:
             _say(descriptor, {"module": module, "error": _told(error, config["site"])})
         else:
             _say(descriptor, {"module": module, "seconds": round(time.perf_counter() - start, 3)})
+        new = sorted(path for path in _loaded() - loaded if not path.startswith(config["layer"]))
+        for first in range(0, len(new), _PATHS):
+            _say(descriptor, {"module": module, "loaded": new[first : first + _PATHS]})
+        loaded.update(new)
     _say(descriptor, {"done": True})
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     # What modules left running (threads, exit handlers) is not our concern.
     os._exit(0)
+
+
+def _loaded() -> set[str]:
+    """List the files that this process has loaded as code, as the kernel knows them: proc_pid_maps(5)."""
+    found = set()
+    with contextlib.suppress(OSError), open("/proc/self/maps", "rb") as file:  # noqa: PTH123 (as above)
+        for line in file:
+            fields = line.split(None, 5)
+            if len(fields) == 6 and b"x" in fields[1] and fields[5].startswith(b"/"):
+                found.add(os.fsdecode(fields[5].rstrip(b"\n")))
+    return found
 
 
 def _told(error: BaseException, site: str) -> dict[str, Any]:

@@ -103,6 +103,11 @@ def wanted(missing: Iterable[MissingLibrary]) -> list[MissingLibrary]:
     ]
 
 
+def can_be_had(library: str) -> bool:
+    """Tell whether there is any use in asking for a library."""
+    return bool(_SONAME.fullmatch(library)) and base_libraries.in_linux(library)
+
+
 def find(
     native: Sequence[LayerElf],
     target: Target,

@@ -9,19 +9,32 @@ import platform
 import re
 import secrets
 import socket
+import subprocess
 import sys
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from layer_builder.ground import interpreter
+from layer_builder.ground import confinement, interpreter
 from layer_builder.ground.interpreter import Interpreter
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.layer import archive
-from layer_builder.proof.import_check import Limits, Modules, Result, UnpackError, check, modules_of, unpack
+from layer_builder.proof import surroundings, writable
+from layer_builder.proof.import_check import (
+    ImportCheckError,
+    Limits,
+    Modules,
+    Result,
+    UnpackError,
+    check,
+    modules_of,
+    unpack,
+)
+from layer_builder.proof.libraries import MissingLibraryError
 from tests.unit.builder.native_maker import HERE, WHEELHOUSE, Library, compile_one, module_source, needs_gcc
 from tests.unit.builder.wheel_maker import load
 
@@ -89,6 +102,8 @@ def modules(package: str, *paths: str, target: Target | None = None) -> Modules:
         ("protos", ["google/api/b.py", "google/api/a.py"], [], ["google.api.a", "google.api.b"]),
         ("typing-stubs", ["thing-stubs/__init__.pyi"], [], []),
         ("tool", ["../../../../bin/tool"], [], []),
+        # What loads a library by its name is known of some.
+        ("pyzbar", ["pyzbar/__init__.py", "pyzbar/pyzbar.py"], ["pyzbar", "pyzbar.pyzbar"], []),
         # Neither data beside a module nor what wheels hold by mistake.
         ("pkg", ["pkg/__init__.py", "share/doc/example.py", "tests/__init__.py", "setup.py"], ["pkg"], []),
         ("pkg", ["pkg/__init__.py", "pkg-1.0.dist-info/METADATA", "pkg/sub/__init__.py"], ["pkg"], []),
@@ -617,3 +632,173 @@ def test_unpacked_files_are_as_in_the_zip_and_not_writable(tmp_path: Path) -> No
     for name, path in found.items():
         executable = path.is_dir() or name == "bin/tool"
         assert path.stat().st_mode & 0o777 == (0o555 if executable else 0o444)
+
+
+# ---- what is this machine's and not Lambda's ----
+
+
+@pytest.fixture(scope="module")
+def machines_library() -> str:
+    """The soname of a library that this machine has and no runtime, and that its Python does not need."""
+    found = interpreter.find(RUNTIME.removeprefix("python"))
+    seen = found and surroundings.of(found, platform.machine())
+    assert seen
+    for folder in {Path(path).parent for path in seen.libraries if "/libc.so" in path}:
+        for file in sorted(folder.glob("lib*.so.[0-9]*")):
+            if file.is_file() and seen.is_machines(str(file)) and _loads(file.name):
+                return file.name
+    pytest.skip("this machine has no library that Lambda has not")
+
+
+def _loads(name: str) -> bool:
+    code = f"import ctypes; ctypes.CDLL({name!r})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the kernel has neither namespaces nor Landlock."""
+    of = surroundings.of
+    everything = (*confinement.SYSTEM, *confinement.SETTINGS, str(Path(sys.base_prefix)))
+
+    def unhidden(found: Interpreter, machine: str) -> surroundings.Surroundings | None:
+        seen = of(found, machine)
+        return seen and replace(seen, read=everything)
+
+    monkeypatch.setattr(surroundings, "of", unhidden)
+
+
+@runs
+@pytest.mark.attack("a layer passes because the machine that builds has a library that Lambda has not")
+def test_the_machines_libraries_are_not_there(tmp_path: Path, machines_library: str) -> None:
+    result = try_out(tmp_path, {"pkg.py": f"import ctypes; ctypes.CDLL({machines_library!r})"})
+    if "files" not in result.confined or result.confined["files"] == "the user's":
+        pytest.skip("this kernel hides nothing")
+    [failure] = result.failures
+    assert (failure.libraries, failure.borrowed) == ((machines_library,), False)
+    assert isinstance(result.error, ImportCheckError)
+    # Who can do without is not stopped, as Lambda does not stop it.
+    optional = f"import ctypes\ntry: ctypes.CDLL({machines_library!r})\nexcept OSError: pass"
+    assert try_out(tmp_path, {"pkg.py": optional}).status == "passed"
+
+
+@runs
+@pytest.mark.usefixtures("nothing_is_hidden")
+@pytest.mark.attack("a layer passes by a library of the machine that builds, where nothing can be hidden")
+def test_what_is_loaded_of_the_machine_counts_as_missing(tmp_path: Path, machines_library: str) -> None:
+    files = {
+        "pkg.py": "import other",
+        "other.py": f"import ctypes; ctypes.CDLL({machines_library!r})",
+        "innocent.py": "import ssl, sqlite3",
+    }
+    result = try_out(tmp_path, files, ["innocent", "pkg", "other"])
+    assert result.status == "failed"
+    # The one whose import brought it, and nobody else.
+    [failure] = result.failures
+    assert (failure.module, failure.borrowed) == ("pkg", True)
+    assert machines_library in failure.libraries
+    assert not {"libssl.so.3", "libsqlite3.so.0"} & {*failure.libraries}
+    error = result.error
+    assert isinstance(error, MissingLibraryError)
+    assert error.message.startswith("pkg: `import pkg` loads ")
+    # Of a module that need not import, it is a warning.
+    packages = [Modules("pkg", ("innocent",), ("pkg",))]
+    result = check(layer_of(tmp_path, files), target_of(), packages)
+    assert result.status == "passed"
+    assert any("of this machine" in warning for warning in result.warnings)
+
+
+@runs
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_python_itself_needs_is_its_own(
+    tmp_path: Path, hidden: bool, request: pytest.FixtureRequest
+) -> None:
+    if not hidden:
+        request.getfixturevalue("nothing_is_hidden")
+    # All modules that import here, with the libraries they are linked to; tkinter does not import in Lambda.
+    windows = {"antigravity", "this", "_tkinter", "tkinter", "turtle", "turtledemo", "idlelib"}
+    code = "\n".join(
+        f"try: import {name}\nexcept ImportError as error: missing.append({name!r})"
+        for name in sorted(sys.stdlib_module_names)
+        if re.fullmatch(r"_?[a-z0-9]+", name) and name not in windows
+    )
+    source = f"missing = []\n{code}\n"
+    here = subprocess.run(
+        [sys.executable, "-I", "-c", f"{source}print(missing)"], capture_output=True, text=True, check=True
+    ).stdout.strip()  # fmt: skip
+    result = try_out(tmp_path, {"pkg.py": f"{source}assert str(missing) == {here!r}, missing"})
+    assert not result.failures, result.failures
+    assert result.status == "passed"
+
+
+@runs
+def test_libraries_are_found_by_name_as_little_as_in_lambda(tmp_path: Path, machines_library: str) -> None:
+    name = machines_library.removeprefix("lib").partition(".so")[0]
+    code = f"from ctypes.util import find_library; told = [find_library({name!r})]"
+    assert told(tmp_path, code) == [None]
+
+
+@runs
+def test_programs_are_those_that_every_runtime_has(tmp_path: Path) -> None:
+    code = """
+import subprocess
+told = [subprocess.run("echo $((1 + 1)) | cat; uname", shell=True, text=True,
+        capture_output=True).stdout.split()]
+for name in ("git", "gcc", "perl", "ld"):
+    try:
+        subprocess.run([name, "--version"], check=True, capture_output=True)
+        told.append(name)
+    except OSError:
+        pass
+"""
+    if told(tmp_path, "import os; told = os.path.exists('/usr/bin/dpkg') or os.path.exists('/usr/bin/rpm')"):
+        pytest.skip("this kernel hides no file")
+    assert told(tmp_path, code) == [["2", "Linux"]]
+
+
+@runs
+def test_tmp_can_be_written_by_its_name_and_is_nobody_elses(tmp_path: Path) -> None:
+    mark = f"/tmp/{secrets.token_hex(8)}"
+    result = try_out(tmp_path, {"pkg.py": f"open({mark!r}, 'x').write('1')"})
+    assert not Path(mark).exists()
+    if "mount namespace" in result.confined.get("by", "") or result.status == "passed":
+        assert result.status == "passed"
+        return
+    # Where it cannot be had, nothing is said about the layer.
+    assert (result.status, "/tmp" in result.reason) == ("not_run", True)
+
+
+@runs
+def test_paths_are_told_as_in_lambda_and_the_variable_is_named(tmp_path: Path) -> None:
+    code = "import os; os.makedirs(os.path.expanduser('~/.cache/thing'))"
+    result = try_out(tmp_path, {"pkg.py": "import jsii", "jsii/__init__.py": code}, ["pkg"])
+    if result.status == "passed":
+        pytest.skip("root can write everywhere, and this kernel does not let it be anybody else")
+    [failure] = result.failures
+    assert "'/home/sbx_user1051" in failure.message
+    assert str(tmp_path) not in failure.message
+    assert "JSII_RUNTIME_PACKAGE_CACHE_ROOT=/tmp" in failure.hint
+    result = try_out(tmp_path, {"pkg.py": code})
+    assert "HOME=/tmp" in result.failures[0].hint
+
+
+@pytest.mark.parametrize(
+    ("text", "module", "variable"),
+    [
+        ("OSError: [Errno 30] Read-only file system: '/home/sbx_user1051'", "mem0", "MEM0_DIR"),
+        ("PermissionError: [Errno 13] Permission denied: '/home/sbx_user1051/.x'", "pkg", "HOME"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/home/sbx_user1051/x'", "pkg", "HOME"),
+        ("Error: EROFS: read-only file system, mkdir '/home/sbx_user1051'", "jsii",
+         "JSII_RUNTIME_PACKAGE_CACHE_ROOT"),
+        ("RuntimeError: cannot cache function 'f': no locator available for file '/opt/python/x'", "x",
+         "NUMBA_CACHE_DIR"),
+        ("OSError: [Errno 30] Read-only file system: '/opt/python/x'", "transformers", "HF_HOME"),
+        # Not about that, or nobody knows.
+        ("OSError: [Errno 30] Read-only file system: '/opt/python/pkg/x'", "pkg", ""),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'node'", "jsii", ""),
+        ("ValueError: no", "transformers", ""),
+    ],
+)  # fmt: skip
+def test_the_variable_that_moves_a_folder_is_named(text: str, module: str, variable: str) -> None:
+    advice = writable.advice([text], [module])
+    assert (f" {variable}=/tmp." in advice) if variable else not advice

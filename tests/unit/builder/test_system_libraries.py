@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import sys
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,9 +19,12 @@ import pytest
 from moto import mock_aws
 
 from layer_builder.build import build
+from layer_builder.ground import interpreter
 from layer_builder.ground.errors import BuildError, OutputError
-from layer_builder.ground.target import Target
+from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.options import Options
+from layer_builder.proof import import_check
+from layer_builder.proof.import_check import ImportCheckError
 from layer_builder.proof.libraries import MissingLibraryError
 from layer_builder.proof.prove import RuntimeTooOldError
 from layer_builder.proof.sizes import LayerTooLargeError
@@ -189,7 +193,7 @@ def test_a_name_that_is_no_librarys_is_never_asked_for(
     for name in ("--installroot=x", "lib*.so", "lib a.so"):
         app(index, tmp_path, name)
         repository.asked.clear()
-        with pytest.raises(NotInRepositoryError):
+        with pytest.raises(MissingLibraryError):
             builder()
         assert repository.asked == []
 
@@ -275,6 +279,98 @@ def test_without_a_repository_the_error_is_the_one_of_what_is_missing(
     with pytest.raises(MissingLibraryError) as caught:
         builder("check")
     assert 'system-libraries = "auto"' in caught.value.hint
+
+
+RUNTIME = "python{}.{}".format(*sys.version_info[:2])
+imports = pytest.mark.skipif(
+    RUNTIME not in RUNTIMES or interpreter.find(RUNTIME.removeprefix("python")) is None,
+    reason="this Python is not one of Lambda's",
+)
+
+
+def loading(index: Index, *sonames: str) -> None:
+    """Make a wheel whose module loads libraries by their names, one after the other."""
+    lines = "".join(f"ctypes.CDLL({name!r})\n" for name in sonames)
+    make_wheel(index.folder, "app", files={"app.py": f"import ctypes\n{lines}"})
+
+
+@imports
+def test_what_imports_lack_is_bundled_until_they_work(
+    builder: Builder, index: Index, repository: Repository
+) -> None:
+    loading(index, "libone.so.1", "libtwo.so.2")
+    repository.add("b", library("libb.so.1"))
+    repository.add("one", library("libone.so.1", "libb.so.1"))
+    repository.add("two", library("libtwo.so.2"))
+    files = builder(import_check=True, runtime=RUNTIME)
+    assert files.keys() == {"libone.so.1", "libb.so.1", "libtwo.so.2"}
+    assert builder.report.checks["imports"]["status"] == "passed"
+    takers = {
+        file.path: file.needed_by for package in builder.report.system_packages for file in package.files
+    }
+    assert takers == {
+        "lib/libone.so.1": ("app",),
+        "lib/libb.so.1": ("one (rpm)",),
+        "lib/libtwo.so.2": ("app",),
+    }
+    assert len(builder.report.warnings) == len({*builder.report.warnings})
+    # What a trial elsewhere found is the same layer.
+    digest, content = builder.digest, (builder.folder / "layer.zip").read_bytes()
+    builder(import_check=True, runtime=RUNTIME, needed_libraries=("libtwo.so.2", "libone.so.1"))
+    assert (builder.digest, (builder.folder / "layer.zip").read_bytes()) == (digest, content)
+    with pytest.raises(ImportCheckError, match=r"libone\.so\.1") as caught:
+        builder("check", import_check=True, runtime=RUNTIME)
+    # There are none for Amazon Linux 2.
+    assert ('system-libraries = "auto"' in caught.value.hint) == (RUNTIME != "python3.11")
+
+
+@imports
+def test_imports_are_tried_five_times_more_and_what_is_nowhere_ends_it(
+    builder: Builder, index: Index, repository: Repository
+) -> None:
+    names = [f"lib{number}.so.1" for number in range(7)]
+    loading(index, *names)
+    for name in names[:-1]:
+        repository.add(name.partition(".")[0], library(name))
+    with pytest.raises(ImportCheckError, match=r"lib5\.so\.1"):
+        builder(import_check=True, runtime=RUNTIME)
+    loading(index, "libnowhere.so.1")
+    repository.asked.clear()
+    with pytest.raises(ImportCheckError, match=r"libnowhere\.so\.1"):
+        builder(import_check=True, runtime=RUNTIME)
+    assert repository.asked == [["libnowhere.so.1()(64bit)"]]
+    assert not list(builder.folder.iterdir())
+
+
+@imports
+@pytest.mark.attack("code of a package changes what is built after its import failed")
+def test_after_an_import_that_could_reach_the_builders_files_nothing_is_built(
+    builder: Builder, index: Index, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading(index, "libone.so.1")
+    repository.add("one", library("libone.so.1"))
+    checked = import_check.check
+
+    def reaching(*given: Any, **named: Any) -> import_check.Result:
+        result = checked(*given, **named)
+        return replace(result, confined=result.confined | {"files": "the user's"})
+
+    monkeypatch.setattr(import_check, "check", reaching)
+    with pytest.raises(ImportCheckError):
+        builder(import_check=True, runtime=RUNTIME)
+    assert repository.asked == []
+
+
+def test_what_a_layer_can_do_without_is_not_worth_an_error(
+    builder: Builder, index: Index, repository: Repository
+) -> None:
+    make_wheel(index.folder, "app", requires=("cairocffi",))
+    make_wheel(index.folder, "cairocffi")
+    repository.add("cairo", library("libcairo.so.2", source="int large[1 << 20] = {1};"))
+    assert builder(size_limit=1 << 20) == {}
+    assert any("could not be bundled: The layer unzips to" in one for one in builder.report.warnings)
+    with pytest.raises(LayerTooLargeError):
+        builder(size_limit=1 << 20, needed_libraries=("libcairo.so.2",))
 
 
 def test_libraries_of_gpus_are_asked_for_nowhere(
