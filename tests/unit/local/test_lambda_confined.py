@@ -188,7 +188,10 @@ def test_what_is_unused_is_removed(code: Code) -> None:
 
 
 def test_the_log_is_lambdas(workers: Workers, make: Make, log: list[str]) -> None:
-    function = make("print('importing')\ndef handler(event, context): print('hello', event); return 1\n")
+    function = make(
+        "import time\ntime.sleep(0.1)\nprint('importing')\n"
+        "def handler(event, context): print('hello', event); return 1\n"
+    )
     cold = workers.invoke(function, "you", "first").log.splitlines()
     assert cold[:4] == [
         "importing",
@@ -201,6 +204,7 @@ def test_the_log_is_lambdas(workers: Workers, make: Make, log: list[str]) -> Non
     assert "\tInit Duration: " in cold[4]
     used = int(cold[4].partition("Max Memory Used: ")[2].split()[0])
     assert 5 <= used <= 100
+    assert float(cold[4].partition("Init Duration: ")[2].split()[0]) >= 100
     warm = workers.invoke(function, "you", "second").log.splitlines()
     assert warm[0] == "START RequestId: second Version: $LATEST"
     assert "Init Duration" not in warm[-1]
