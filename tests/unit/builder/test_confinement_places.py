@@ -3,7 +3,7 @@
 from layer_builder.ground import confinement_worker
 
 RULES = {
-    "places": {"/opt": "/cache/layer", "/tmp": "/work/tmp", "/var/task": "/cache/code"},
+    "places": {"/opt": "/cache/layer", "/tmp": "/cache/tmp", "/var/task": "/cache/code"},
     "read": ["/usr"],
     "scratch": {"/tmp": 1, "/other": 2},
     "command": [
@@ -35,7 +35,7 @@ def test_paths_lead_to_where_things_lie() -> None:
         "PYTHONPATH": "/cache/layer/python:/cache/layer",
         "PATH": "/usr/bin:/cache/layer/bin",
         "HOME": "/home/nobody",
-        "TMPDIR": "/work/tmp",
+        "TMPDIR": "/cache/tmp",
         "URL": "http://example.com/opt",
     }
     assert translated["cwd"] == "/cache/code"
@@ -44,7 +44,7 @@ def test_paths_lead_to_where_things_lie() -> None:
 def test_what_may_be_read_and_written_is_what_lies_there() -> None:
     translated = confinement_worker._translated(RULES)
     assert translated["read"] == ["/usr", "/cache/layer", "/cache/code"]
-    assert translated["scratch"] == {"/work/tmp": 1, "/other": 2}
+    assert translated["scratch"] == {"/cache/tmp": 1, "/other": 2}
     assert translated["places"] == {}
 
 
