@@ -32,6 +32,7 @@ SCHEMA = "layerdrop/trial/1"
 
 _MAX_MODULES = 5000
 _MAX_TOLD = 8000  # characters of the modules' names that are told with their times
+_MAX_LIBRARIES = 1000  # characters of the names of all libraries that are added
 _MAX_WARNINGS = 10
 _MAX_RECORD_BYTES = 1 << 20
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -180,8 +181,11 @@ def judge(target: Target, wanted: Sequence[Modules], answer: Answer) -> Trial:
 def _missing(target: Target, fatal: Mapping[str, ImportFailure]) -> tuple[str, ...]:
     """The libraries to add: none that was to be there already, for then adding does not help."""
     texts = [text for error in fatal.values() for text in (error.text, *error.causes)]
-    named = missing_libraries.named(texts)
-    return () if set(named) & set(needed_libraries(target)) else named
+    named, known = missing_libraries.named(texts), needed_libraries(target)
+    # All of them go into a job's command, of which ECS takes some 8,000 characters.
+    if set(named) & set(known) or sum(map(len, (*named, *known))) > _MAX_LIBRARIES:
+        return ()
+    return named
 
 
 def _longest_first(imported: Mapping[str, float]) -> dict[str, float]:

@@ -129,7 +129,8 @@ class FunctionTrial:
                     Role=self.role,
                     Handler=f"{_MODULE}.handler",
                     Code={"ZipFile": code()},
-                    Layers=[arn],
+                    # As in a function that is to use it: a layer may leave to others what they have.
+                    Layers=[*target.alongside, arn],
                     MemorySize=MEMORY_MB,
                     Timeout=TIMEOUT_SECONDS,
                 )

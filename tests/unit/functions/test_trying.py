@@ -76,6 +76,21 @@ def test_the_function_is_of_the_layer_s_kind_and_may_nothing(service: Lambda) ->
     assert len(function["Description"]) <= 256
 
 
+def test_other_layers_that_the_settings_name_are_beside_it(service: Lambda) -> None:
+    """A layer may leave out what they have: alone it could not be imported."""
+    other = "arn:aws:lambda:us-east-1:999988887777:layer:numpy-py313-arm64:3"
+    seen = []
+    service.after = lambda _: seen.extend(service.functions.values())
+    a_trial(service).run(replace(TARGET, alongside=(other,)), ARN, wanted("good"))
+    assert seen[0]["Layers"] == [other, ARN]
+
+
+def test_more_libraries_than_a_job_s_command_takes_are_not_added(service: Lambda) -> None:
+    known = tuple(f"--needed-library=lib{'x' * 90}{number}.so.1" for number in range(10))
+    problem = refused(service, "native", job=replace(TARGET.job, command=known)).problem
+    assert problem.code == ErrorCode.IMPORT_FAILED
+
+
 def test_a_name_is_one_trial_s_alone() -> None:
     trial = a_trial(None)
     others = [

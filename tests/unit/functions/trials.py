@@ -34,7 +34,7 @@ TARGET = Target(
     description=None,
     license=None,
     share_with=(),
-    job=Job("web-1-py313-arm64", "q", "d", ("--staging", "s3://b/builds/web-1/py313-arm64/secret/")),
+    job=Job("web-1-py313-arm64", "q", "d", ("--staging=s3://b/builds/web-1/py313-arm64/secret/",)),
     staging="builds/web-1/py313-arm64/secret/",
     is_tried=True,
     bundles=True,
