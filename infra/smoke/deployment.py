@@ -84,6 +84,7 @@ class OwnStack:
             return
         removal.remove(self.session, inventory)
         removal.deregister(self.session, inventory)
+        removal.sweep(self.session, inventory)
         leftovers.delete_layers(self.session, inventory.layers)
         if inventory.bucket:
             leftovers.delete_bucket(self.session, inventory.bucket)

@@ -170,6 +170,7 @@ def _delete(config: StackConfig, console: Console, _options: argparse.Namespace)
     removal.remove(session, inventory)
     console.print(f"The stack {inventory.name} is gone.")
     _deregister(session, inventory, console)
+    _sweep(session, inventory, console)
     if inventory.bucket:
         _silence(session, inventory.bucket, console)
     if any(removal.what_stays(inventory)):
@@ -192,6 +193,17 @@ def _deregister(session: boto3.Session, inventory: Inventory, console: Console) 
         console.print(
             f"Earlier revisions of its job definitions stay ({error}): they cost nothing, and can be "
             f"deregistered in the Batch console, where their names begin with {inventory.name}-."
+        )
+
+
+def _sweep(session: boto3.Session, inventory: Inventory, console: Console) -> None:
+    try:
+        if count := removal.sweep(session, inventory):
+            console.print(f"Deleted, too: functions that were trying a layer, {count} of them.")
+    except exceptions.ClientError as error:
+        console.print(
+            f"Whether functions that were trying a layer are left is not known ({error}): they cost nothing, "
+            f"and their names begin with {inventory.name}-try-."
         )
 
 

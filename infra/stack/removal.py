@@ -127,6 +127,27 @@ def deregister(session: boto3.Session, inventory: Inventory) -> int:
     return count
 
 
+def sweep(session: boto3.Session, inventory: Inventory) -> int:
+    """Delete the functions that were trying layers when the stack went, and return how many those were.
+
+    They belong to no stack, and what would have deleted them within the hour is gone.
+
+    Raises:
+        botocore.exceptions.ClientError: They may not be looked at or deleted.
+    """
+    client = session.client("lambda")
+    pages = client.get_paginator("list_functions").paginate()
+    left = [
+        function["FunctionName"]
+        for page in pages
+        for function in page["Functions"]
+        if function["FunctionName"].startswith(f"{inventory.name}-try-")
+    ]
+    for name in left:
+        client.delete_function(FunctionName=name)
+    return len(left)
+
+
 def silence(session: boto3.Session, bucket: str) -> bool:
     """Take out of a bucket's notifications the functions that are gone; return whether there were any.
 

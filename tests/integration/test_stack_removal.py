@@ -71,12 +71,28 @@ def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printe
         for content in (b"one", b"two"):
             clients.lambda_.publish_layer_version(LayerName=layer, Content={"ZipFile": small_layer(content)})
         clients.ssm.put_parameter(Name=f"/layerdrop/{layer}", Value="arn", Type="String", Overwrite=True)
+    role = clients.get("iam").create_role(
+        RoleName="any", AssumeRolePolicyDocument=json.dumps({"Statement": [LAMBDA_MAY]})
+    )
+    for name in ("removable-try-0123", "removable2-try-0123"):
+        clients.lambda_.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Role=role["Role"]["Arn"],
+            Handler="module.handler",
+            Code={"ZipFile": small_layer(b"")},
+        )
     deployed.run("protect")
 
     done = deployed.run("delete", answer="removable\n")
 
     assert done.returncode == 0, done.stderr
     assert "The stack removable is gone." in done.stdout
+    assert "Deleted, too: functions that were trying a layer, 1 of them." in done.stdout
+    functions = {each["FunctionName"] for each in clients.lambda_.list_functions()["Functions"]}
+    assert {name for name in functions if "-try-" in name} == {"removable2-try-0123"}
+    clients.lambda_.delete_function(FunctionName="removable2-try-0123")
+    clients.get("iam").delete_role(RoleName="any")
     with pytest.raises(ClientError, match="does not exist"):
         deployed.stack()
     assert clients.s3.list_object_versions(Bucket="kept")["Versions"]

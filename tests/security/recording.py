@@ -1,8 +1,11 @@
 """The pipeline driven through every call that its parts make, and what each role was seen to do."""
 
+import io
 import json
+import platform
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,14 +16,16 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.iam.models import iam_backends
 
+from layer_builder.ground import interpreter
 from local.permissions import Permission
 from local.policies import Statement
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, BUCKET
-from tests.faults.index import Index, Serve, good, plain
+from tests.faults.index import Index, Serve, dist_info, good, packed, plain
 from tests.whole import parts
 
 Found = TypeVar("Found")
+HERE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
 PARAMETERS = {"KeepVersions": "1", "NotificationEmail": "someone@example.com"}
 """Such that, with a secret, every statement of the template is there but those for CodeArtifact."""
 
@@ -107,6 +112,19 @@ class Driver:
         finally:
             go_on.set()
 
+    def leave_behind(self, layer: str) -> None:
+        """Publish a version as a build would that then died."""
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("python/left.py", "")
+        left = self.clients.lambda_.publish_layer_version(
+            LayerName=layer, Content={"ZipFile": stream.getvalue()}
+        )
+        sha256, after = left["Content"]["CodeSha256"], left["Version"] - 1
+        note = {"execution": "died", "after": after, "code_sha256": sha256}
+        body = json.dumps({"schema": "layerdrop/candidate/1", "candidate": note})
+        self.clients.s3.put_object(Bucket=BUCKET, Key=f"trials/{layer}/candidate.json", Body=body.encode())
+
     def fails(self, event: Mapping[str, Any]) -> None:
         """Have StartBuild fail at an event, at every try."""
         self.clients.lambda_.invoke(
@@ -154,7 +172,13 @@ def drive(driver: Driver) -> None:
     assert other["status"] == "SUCCEEDED"
     beside = settings.format("alongside", json.dumps([other["layers"][0]["layer_version_arn"]]))
     assert driver.build("x86_64/beside", beside + "other")["status"] == "SUCCEEDED"
-    # The same again: neither built nor published.
+    # A trial that passes, on this machine's own architecture, and one that does not: its version goes again.
+    tried = driver.build(f"{HERE}/tried", "friendly")["layers"][0]
+    assert tried["trial"]["result"] == "passed", tried["trial"]
+    broken = driver.build(f"{HERE}/broken", "broken")
+    assert broken["error"]["code"] == "IMPORT_FAILED", broken["error"]
+    # The same again: neither built nor published. It was released before anything was noted of that.
+    driver.clients.s3.delete_object(Bucket=BUCKET, Key="trials/shared-py313-arm64/candidate.json")
     assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
     # With leave to build from source: another role.
     for architecture in ("arm64", "x86_64"):
@@ -162,10 +186,11 @@ def drive(driver: Driver) -> None:
         sources = driver.build(f"{architecture}/sources", allowed)
         assert sources["status"] == "SUCCEEDED", sources["error"]
     # A second version, for which the first one goes.
-    for text in ("friendly", "friendly\nother"):
-        retired = driver.build("arm64/retired", text)["layers"][0]
+    driver.build("arm64/retired", "friendly")
+    driver.leave_behind("retired-py313-arm64")
+    retired = driver.build("arm64/retired", "friendly\nother")["layers"][0]
     versions = driver.clients.lambda_.list_layer_versions(LayerName=retired["layer_name"])["LayerVersions"]
-    assert [version["Version"] for version in versions] == [2]
+    assert [version["Version"] for version in versions] == [3]
     # A mistake, and a name that another file has.
     assert driver.build("arm64/mistaken", "friendly == 9")["error"]["code"] == "RESOLUTION_FAILED"
     taken = driver.build("arm64/taker", settings.format("name", '"shared"') + "friendly")
@@ -185,8 +210,9 @@ def drive(driver: Driver) -> None:
         assert driver.answered("arm64/stopped", version)["error"]["code"] == "BUILD_ABORTED"
     # The clock strikes.
     strike = json.dumps({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
-    answer = driver.clients.lambda_.invoke(FunctionName=driver.stack.values["WriteManifest"], Payload=strike)
-    assert "FunctionError" not in answer, answer["Payload"].read()
+    for function in (driver.stack.values["WriteManifest"], driver.stack.all_values()["Trial.TryLayer"]):
+        answer = driver.clients.lambda_.invoke(FunctionName=function, Payload=strike)
+        assert "FunctionError" not in answer, answer["Payload"].read()
     # An event of which neither StartBuild nor WriteManifest can make anything: the queues are left.
     driver.fails({"Records": [{"s3": "this is no event"}]})
     until(lambda: driver.queued("UnansweredUploads") and driver.queued("UnansweredBuilds"))
@@ -194,12 +220,15 @@ def drive(driver: Driver) -> None:
 
 def record(folder: Path) -> Recording:
     """Drive the pipeline and return what was seen."""
+    if interpreter.find("3.13") is None:
+        pytest.skip("there is no python3.13 on this machine to run functions with")
     index = Index()
     index.start()
     with ExitStack() as stack:
         stack.callback(index.stop)
         index.add("friendly", good("friendly"))
         index.add("other", good("other"))
+        index.add("broken", packed("broken", {"broken.py": b"import nowhere\n"}, dist_info("broken")))
         aws = stack.enter_context(embedded(folder, index))
         driver = Driver(aws, index)
         drive(driver)

@@ -279,7 +279,8 @@ def test_functions_that_try_layers_are_called_as_no_other_is(resources: dict[str
         one for one in statements(resources["TryLayerRole"]["Properties"]) if one["Action"] == "iam:PassRole"
     )
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
-    assert set(resources["TrialRole"]["Properties"]) == {"AssumeRolePolicyDocument"}, "no right at all"
+    given = set(resources["TrialRole"]["Properties"])
+    assert given == {"AssumeRolePolicyDocument", "Path", "PermissionsBoundary"}, "no right at all"
 
 
 @pytest.mark.parametrize("role", sorted(CHANGERS["lambda:DeleteLayerVersion"]))

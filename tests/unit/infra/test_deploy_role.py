@@ -150,6 +150,7 @@ BEYOND: dict[str, str] = {
     "states:ListExecutions": "infra/stack/inventory.py",
     "servicequotas:ListServiceQuotas": "infra/stack/preflight.py",
     "lambda:GetFunctionConfiguration": "infra/stack/removal.py",
+    "lambda:ListFunctions": "infra/stack/removal.py",
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-custom-resources-lambda.html
     "lambda:InvokeFunction": "CloudFormation, for Custom::ContainerImage",
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/intrinsic-function-reference-getavailabilityzones.html
@@ -299,7 +300,7 @@ def test_rights_are_given_by_name_and_mightier_ones_for_what_is_named_after_the_
         )
         if "*" in resources:
             assert {action.partition(":")[0] for action in actions_of(statement)} <= {
-                "ec2", "batch", "logs", "servicequotas"
+                "ec2", "batch", "lambda", "logs", "servicequotas"
             }  # fmt: skip
         if {"iam:PutRolePolicy", "iam:PassRole"} & set(actions_of(statement)):
             assert [r["Fn::Sub"].endswith(":role${RolePath}${StackName}-*") for r in resources] == [True]
