@@ -49,7 +49,7 @@ class PublishedVersion:
             "version": self.version,
             "reused": self.reused,
             "zip_key": self.zip_key,
-            "alongside": [dict(one) for one in self.alongside],
+            **({"alongside": [dict(one) for one in self.alongside]} if self.alongside else {}),
         }
 
     @classmethod
