@@ -314,7 +314,7 @@ class _Layer:
 
     def _named_by_native_modules(self, units: Iterable[str]) -> set[str]:
         """Find the tests whose dotted names stand in compiled modules."""
-        dotted = {unit.replace("/", ".").encode(): unit for unit in units}
+        names = {unit: unit.replace("/", ".").encode() for unit in units}
         found: set[bytes] = set()
         for path, entry in self._files.items():
             if _NATIVE.search(path) and not self._unit(path):
@@ -327,7 +327,7 @@ class _Layer:
                     tail = window[-_LOOK_BACK:]
 
                 entry.feed(take)
-        return {dotted[name] for name in dotted.keys() & found}
+        return {unit for unit, name in names.items() if name in found}
 
 
 class _Sources:
@@ -342,7 +342,10 @@ class _Sources:
     """
 
     def __init__(self, tests: Collection[str]) -> None:
-        self._tests = {unit.replace("/", "."): unit for unit in tests}
+        self._tests = frozenset(tests)
+        self._dotted: dict[str, list[str]] = defaultdict(list)
+        for unit in tests:
+            self._dotted[unit.replace("/", ".")].append(unit)
         self.unread = False
         self.files_named: dict[str, set[str]] = defaultdict(set)
         self.read_stubs: set[str] = set()
@@ -381,13 +384,12 @@ class _Sources:
             names += [parent + word for word in words & {b"test", b"tests"}]
         names += [match[1] for match in _TESTS_AT_TOP.finditer(data)]
         for name in {name.decode("utf-8", "replace") for name in names}:
-            if (unit := self._tests.get(_absolute(name, folder))) is not None:
-                self.tests_named.add(unit)
+            self.tests_named.update(self._dotted.get(_absolute(name, folder), ()))
         if _LOOKS_FOR_FILES.search(data):
             for called in {match[1].decode() for match in _IN_TESTS.finditer(data)}:
                 for depth in range(len(folder) + 1):
                     unit = "/".join((*folder[:depth], called))
-                    if unit in self._tests.values():
+                    if unit in self._tests:
                         self.tests_named.add(unit)
 
 

@@ -20,6 +20,8 @@ _TIGHT = 0.9  # of the limit: from here on we say how little is left
 # The runtimes bring boto3 and what only it needs (AWS Lambda Developer Guide, "Building Lambda functions with
 # Python", "Runtime-included SDK versions").
 _IN_RUNTIME = frozenset({"boto3", "botocore", "s3transfer", "jmespath"})
+_SDK = "the AWS SDK, which the runtime has too (in a version AWS chooses)"
+_EXCLUDE = 'To leave that out: exclude = ["boto3", "botocore", "s3transfer", "jmespath"] (--exclude).'
 
 
 class LayerFile(NamedTuple):
@@ -85,6 +87,7 @@ class Sizes:
             f"The layer unzips to {self.total:,} bytes; {allowed}.",
             hint=f"The largest packages: {largest}."
             + (f" What many layers can do without: {could_go}." if could_go else "")
+            + (f" {_EXCLUDE}" if _SDK in self.could_go else "")
             + " Several layers count together; a container image function may be larger.",
             details=self.check,
         )
@@ -118,7 +121,7 @@ def measure(files: Iterable[LayerFile], limit: int = MAX_UNZIPPED_BYTES) -> Size
 def _dispensable(path: str, package: str) -> str | None:
     """Say what a file that may not be needed is for; each file counts once."""
     if package in _IN_RUNTIME:
-        return "the AWS SDK, which the runtime has too (in a version AWS chooses)"
+        return _SDK
     suffix = posixpath.splitext(path)[1]
     if suffix == ".pyc":
         return "bytecode (imports get slower)"

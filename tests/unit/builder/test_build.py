@@ -165,6 +165,22 @@ def test_slim_leaves_out_of_any_layer(builder: Builder, index: Index) -> None:
     assert builder.report.checks["left_out"]["status"] == "slim"
 
 
+def test_a_gpu_package_larger_than_any_layer_comes_along_and_goes(
+    builder: Builder, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel, "MAX_UNZIPPED_BYTES", 5_000)
+    make_wheel(index.folder, "app", requires=("nvidia-nccl-cu12",))
+    make_wheel(index.folder, "nvidia-nccl-cu12", files={"nvidia/nccl/lib/x.so.1": "x" * 10_000})
+    layer = builder("app", size_limit=5_000)
+    assert not [path for path in layer if path.startswith("python/nvidia/")]
+    assert "python/nvidia_nccl_cu12-1.0.dist-info/METADATA" in layer
+    make_wheel(index.folder, "other", files={"other.py": "x" * 10_000})
+    with pytest.raises(LayerTooLargeError, match=r"other 1\.0 alone unzips to"):
+        builder("other", size_limit=5_000)
+    with pytest.raises(LayerTooLargeError, match="the limit for it is 5,000"):
+        builder("nvidia-nccl-cu12", size_limit=5_000)  # named, so it stays
+
+
 @needs_python
 def test_bytecode_takes_no_room_that_tests_then_lack(builder: Builder, index: Index) -> None:
     """It is added to what is there, and never a reason to leave something out."""

@@ -172,6 +172,31 @@ def test_words_alone_keep_nothing(tmp_path: Path, text: str) -> None:
     assert TESTS in {group.what for group in fit.slim(plan, []).groups}
 
 
+@pytest.mark.attack("a package has a folder whose name stands for another one's when tests are looked for")
+def test_folders_of_the_same_dotted_name_all_stay(tmp_path: Path) -> None:
+    files: Files = {
+        "pkg/__init__.py": "import pkg.sub.tests\n",
+        "pkg/sub/tests/test_x.py": "",
+        "pkg.sub/tests/test_x.py": "",
+    }
+    for name in ("a", "b"):
+        plan = plan_of(tmp_path / name, {"pkg": files})
+        assert gone(plan, fit.slim(plan, [])) == set()
+        files = dict(reversed(files.items()))
+
+
+@pytest.mark.attack("a package has tens of thousands of folders of tests, each named")
+def test_many_folders_of_tests(tmp_path: Path) -> None:
+    import time
+
+    files: Files = {f"pkg/p{number}/tests/test_x.py": "" for number in range(10_000)}
+    text = "".join(f"import pkg.p{number}.tests\n__file__, 'p{number}/tests/x'\n" for number in range(10_000))
+    plan = plan_of(tmp_path, {"pkg": {**files, "pkg/x.py": text, "pkg/y.py": text}})
+    start = time.process_time()
+    assert fit.slim(plan, []).groups == ()
+    assert time.process_time() - start < 20
+
+
 def test_dist_info_stays_whole(tmp_path: Path) -> None:
     replaced = {"tests/test_x.py": "x", "x.h": "x", "licenses/x.pyi": "x"}
     plan = plan_of(tmp_path, {"pkg": PACKAGE, "nvidia-x": {"nvidia/x/a.so": "x"}}, replaced=replaced)
