@@ -28,7 +28,7 @@ from layer_builder.results.storage import S3Url
 from layer_builder.wheels.fetch import fetch, is_cached, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from layer_builder.ground.errors import BuildError
     from layer_builder.ground.settings import Settings
@@ -582,11 +582,23 @@ def _check_imports(build: Build, modules: Sequence[Modules], file: Path, code_sh
         build.lacking |= dict.fromkeys(failure.libraries, failure.package)
     report.warnings += result.warnings
     if error := result.error:
+        error.hint = " ".join((error.hint, *_not_in_it(build)))
         raise error
     if result.status == "not_run":
         log.info("imports not checked: %s", result.reason)
     else:
         log.info("imported %s with Python %s", ", ".join(result.modules), result.python)
+
+
+def _not_in_it(build: Build) -> Iterator[str]:
+    """Say what an import may lack because the layer was to do without."""
+    if "left_out" in build.report.checks:
+        yield (
+            "Files were left out of this layer (left_out among its checks): without slim, and with"
+            " fit = false, they stay."
+        )
+    if build.options.excluded:
+        yield f"Excluded from it: {wording.listed(sorted(build.options.excluded))}."
 
 
 def _record(build: Build, layer: Layer) -> None:

@@ -246,8 +246,23 @@ def test_an_import_that_lacks_what_is_excluded_says_nothing_about_the_layer(
     assert check["status"] == "not_run"
     assert "app: boto3 is excluded from the layer" in check["reason"] or "this machine" not in check["reason"]
     make_wheel(index.folder, "bad", files={"bad.py": "import elsewhere\n"}, requires=("boto3",))
-    with pytest.raises(ImportCheckError, match="elsewhere"):
+    with pytest.raises(ImportCheckError, match="elsewhere") as caught:
         builder("bad", exclude=("boto3",))
+    assert caught.value.hint.endswith("Excluded from it: boto3.")
+
+
+@needs_python
+def test_an_import_that_fails_says_that_files_were_left_out(builder: Builder, index: Index) -> None:
+    code = "import importlib\nimportlib.import_module('.'.join(['app', 'te' + 'sts']))\n"
+    files = {"app/__init__.py": code, "app/tests/__init__.py": "", "app/tests/test_x.py": "x"}
+    make_wheel(index.folder, "app", files=files)
+    builder("app")
+    if builder.report.checks["imports"]["status"] == "not_run":
+        pytest.skip(builder.report.checks["imports"]["reason"])
+    with pytest.raises(ImportCheckError, match=r"No module named 'app\.tests'") as caught:
+        builder("app", slim=True)
+    assert "left_out among its checks" in caught.value.hint
+    assert builder.left() == []
 
 
 def test_packages_that_others_layers_have_too_are_told(builder: Builder, index: Index) -> None:
