@@ -5,6 +5,7 @@
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from layer_builder.ground import confinement
+from layer_builder.ground.interpreter import Interpreter
+from layer_builder.proof import surroundings
 from local.lambda_code import remove
 from local.lambda_log import end_lines, exit_reason, start_line
 from local.lambda_runtime import Answer, Function, Sandbox, WriteLog, lost, new_stream, variables_of
@@ -171,13 +174,22 @@ class ConfinedWorker:
             },
             layers=LAYERS,
             cwd=TASK,
-            read=[*sandbox.read, *confinement.parts_of(sandbox.python)],
+            read=[*sandbox.read],
+            machine=_machine(sandbox.python),
             needs=[python, str(function.code), str(sandbox.layers), str(sandbox.runtime / "bootstrap.py")],
             scratch={SCRATCH: sandbox.disk << 20},
             root=str(self._folder / "root"),
             arn=function.arn,
             memory=function.memory,
         )
+
+
+def _machine(python: Interpreter) -> list[str]:
+    """Name what functions have of this machine: what Lambda has too, where its loader tells that."""
+    seen = surroundings.of(python, platform.machine())
+    if seen is None:
+        return [*confinement.SYSTEM, *confinement.SETTINGS, *confinement.parts_of(python)]
+    return [*seen.read]
 
 
 def environment_of(function: Function, sandbox: Sandbox, stream: str) -> dict[str, str]:

@@ -53,6 +53,7 @@ class Setting:
         layers: Where its layers are among these.
         cwd: Where it starts.
         read: What it may read beside.
+        machine: What it may read of the machine.
         needs: What another user must be able to read, or it runs as this one.
         scratch: Bytes that it may write, by place.
         root: An empty folder.
@@ -66,6 +67,7 @@ class Setting:
     layers: str
     cwd: str
     read: list[str]
+    machine: list[str]
     needs: list[str]
     scratch: dict[str, int]
     root: str
@@ -308,6 +310,7 @@ def serve(server: socket.socket) -> None:
     rules = confinement.Rules(
         root=Path(setting.root),
         read=setting.read,
+        machine=setting.machine,
         scratch=setting.scratch,
         needs=setting.needs,
         places=setting.places,

@@ -167,7 +167,10 @@ def _link_anew(root: Path) -> None:
         for old in root.glob("lib/*/libexpat.so*"):
             old.unlink()
         (root / "random.c").write_text(_RANDOM)
-        library, archives = str(archive.parent / "libexpat.so.1"), f"-Wl,--whole-archive,{archive}"
+        library, archives = (
+            str(archive.parent / "libexpat.so.1"),
+            f"-Wl,--whole-archive,{archive},--no-whole-archive",
+        )
         source = str(root / "random.c")
         _run("gcc", "-shared", "-fPIC", "-Wl,-soname,libexpat.so.1", "-o", library, source, archives)
 

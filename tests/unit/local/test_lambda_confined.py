@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 import time
 import zipfile
@@ -15,6 +16,7 @@ import pytest
 
 from layer_builder.ground import interpreter
 from layer_builder.ground.interpreter import Interpreter
+from layer_builder.proof import surroundings
 from local.keys import Keyring
 from local.lambda_code import Code, CodeError, UnfitError, interpreter_of, remove, unpack
 from local.lambda_confined import ConfinedWorker
@@ -155,6 +157,31 @@ def test_a_pythonpath_stands_in_for_the_layers_folders(workers: Workers, make: M
     )
     function = make(source, LAYER, environment=(("PYTHONPATH", "/opt/python"),))
     assert value(workers.invoke(function, {})) == ["No module named 'longer'", ["/var/task", "/opt/python"]]
+
+
+@pytest.mark.attack("a layer passes its trial because this machine has a library that Lambda has not")
+def test_a_function_finds_no_library_and_no_program_of_the_machine(
+    workers: Workers, make: Make, python: Interpreter
+) -> None:
+    seen = surroundings.of(python, platform.machine())
+    assert seen
+    folders = {Path(path).parent for path in seen.libraries if path.endswith("/libc.so.6")}
+    files = sorted(file for folder in folders for file in folder.glob("lib*.so.[0-9]*"))
+    others = [file.name for file in files if file.is_file() and seen.is_machines(str(file))]
+    source = """
+import ctypes, shutil, subprocess
+def handler(event, context):
+    found = [shutil.which(name) for name in ("git", "gcc", "perl") if shutil.which(name)]
+    for name in event:
+        try:
+            ctypes.CDLL(name)
+            found.append(name)
+        except OSError:
+            pass
+    return [*found, subprocess.run(["uname"], capture_output=True, text=True).stdout]
+"""
+    answer = workers.invoke(make(source), others[:100])
+    assert value(answer) == ["Linux\n"]
 
 
 def test_layers_lie_upon_each_other(code: Code) -> None:
