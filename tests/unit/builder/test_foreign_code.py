@@ -83,7 +83,8 @@ def planting(place: Path, forged: Path) -> str:
     return (
         f"import pathlib, shutil; place = pathlib.Path({str(place)!r}); "
         f"place.parent.mkdir(parents=True, exist_ok=True); "
-        f"[old.unlink() for old in place.parent.iterdir()]; shutil.copy({str(forged)!r}, place)"
+        f"[old.unlink() for old in place.parent.iterdir() if old.is_file()]; "
+        f"shutil.copy({str(forged)!r}, place)"
     )
 
 

@@ -75,7 +75,7 @@ def build(tmp_path: Path, cache: Path) -> Build:
         out = tmp_path / f"{runtime}-{architecture}.zip"
         command = [sys.executable, "-m", "layer_builder", "-r", text, "--runtime", runtime]
         command += ["--architecture", architecture, "--output", str(out), "--report", f"{out}.json"]
-        command += ["--size-limit", str(1 << 30)]
+        command += ["--size-limit", str(1 << 30), "--no-bytecode"]
         environment = {**os.environ, "LAYER_BUILDER_CACHE": str(cache)}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
