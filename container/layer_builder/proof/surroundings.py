@@ -39,7 +39,7 @@ _OF_LOADER = "/etc/ld.so."
 _DATA = (
     *("/usr/lib/locale", "/usr/lib/ssl", "/usr/lib/os-release", "/usr/share/zoneinfo", "/usr/share/locale"),
     *("/usr/share/i18n", "/usr/share/ca-certificates", "/usr/share/pki", "/usr/share/terminfo"),
-    *("/usr/share/mime",),
+    *("/usr/share/mime", "/usr/share/crypto-policies"),
 )
 _IN_LIBRARY_FOLDERS = ("gconv", "ossl-modules", "engines-3")
 _SHELLS = ("bash", "sh", "ls", "cp", "grep", "sed")  # whose libraries are those of the rest as well
