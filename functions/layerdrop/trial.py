@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from layerdrop import missing_libraries, wording
+from layerdrop import missing_libraries, wording, writable
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.objects import read_at_most
 from layerdrop.plan import needed_libraries
@@ -260,6 +260,10 @@ def _hint(module: Modules, error: ImportFailure) -> str:
             f"Add the package that has the module {error.missing.partition('.')[0]} to the requirements; "
             f"{module.package} does not require it by itself."
         )
+    texts = (f"{error.type}: {error.text}", *error.causes)
+    modules = [name.partition("/")[0].partition(".")[0] for name in (error.file, *module.essential)]
+    if advice := writable.advice(texts, modules):
+        return advice
     if error.type in ("PermissionError", "OSError", "FileNotFoundError"):
         return (
             "In Lambda only /tmp can be written, and there is no home folder: many packages take a folder"

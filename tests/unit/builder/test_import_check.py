@@ -23,7 +23,7 @@ from layer_builder.ground import confinement, interpreter
 from layer_builder.ground.interpreter import Interpreter
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.layer import archive
-from layer_builder.proof import surroundings, writable
+from layer_builder.proof import surroundings
 from layer_builder.proof.import_check import (
     ImportCheckError,
     Limits,
@@ -780,25 +780,3 @@ def test_paths_are_told_as_in_lambda_and_the_variable_is_named(tmp_path: Path) -
     assert "JSII_RUNTIME_PACKAGE_CACHE_ROOT=/tmp" in failure.hint
     result = try_out(tmp_path, {"pkg.py": code})
     assert "HOME=/tmp" in result.failures[0].hint
-
-
-@pytest.mark.parametrize(
-    ("text", "module", "variable"),
-    [
-        ("OSError: [Errno 30] Read-only file system: '/home/sbx_user1051'", "mem0", "MEM0_DIR"),
-        ("PermissionError: [Errno 13] Permission denied: '/home/sbx_user1051/.x'", "pkg", "HOME"),
-        ("FileNotFoundError: [Errno 2] No such file or directory: '/home/sbx_user1051/x'", "pkg", "HOME"),
-        ("Error: EROFS: read-only file system, mkdir '/home/sbx_user1051'", "jsii",
-         "JSII_RUNTIME_PACKAGE_CACHE_ROOT"),
-        ("RuntimeError: cannot cache function 'f': no locator available for file '/opt/python/x'", "x",
-         "NUMBA_CACHE_DIR"),
-        ("OSError: [Errno 30] Read-only file system: '/opt/python/x'", "transformers", "HF_HOME"),
-        # Not about that, or nobody knows.
-        ("OSError: [Errno 30] Read-only file system: '/opt/python/pkg/x'", "pkg", ""),
-        ("FileNotFoundError: [Errno 2] No such file or directory: 'node'", "jsii", ""),
-        ("ValueError: no", "transformers", ""),
-    ],
-)  # fmt: skip
-def test_the_variable_that_moves_a_folder_is_named(text: str, module: str, variable: str) -> None:
-    advice = writable.advice([text], [module])
-    assert (f" {variable}=/tmp." in advice) if variable else not advice

@@ -161,6 +161,21 @@ def test_a_function_s_end_is_told_in_lambda_s_words(words: str) -> None:
     assert ("120 seconds" in hint) == ("timed out" in words)
 
 
+def test_what_wants_a_home_is_told_the_variable_that_moves_it() -> None:
+    error = {
+        "type": "OSError",
+        "text": "[Errno 30] Read-only file system: '/home/sbx_user1051'",
+        "causes": [],
+        "file": "mem0/memory/setup.py",
+        "line": 8,
+    }
+    document = {"modules": [{"module": "a", "error": error}, {"module": "b", "ms": 1}]}
+    with pytest.raises(BuildError) as caught:
+        judge(TARGET, wanted("a", "b"), answered(document))
+    assert caught.value.problem.code == ErrorCode.IMPORT_FAILED
+    assert "MEM0_DIR=/tmp" in caught.value.problem.hint
+
+
 def test_memory_has_a_hint_of_its_own() -> None:
     said = {"errorType": "Runtime.ExitError", "errorMessage": "Runtime exited with error: signal: killed"}
     with pytest.raises(BuildError) as caught:
