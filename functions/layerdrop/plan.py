@@ -114,6 +114,7 @@ def _target(
         staging=staging,
         from_source=bool(settings.allow_sdist),
         alongside=settings.alongside,
+        exclude=settings.exclude,
         is_tried=try_layers,
         bundles=settings.system_libraries != ("check",),
     )

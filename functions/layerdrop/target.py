@@ -61,6 +61,7 @@ class Target:
         staging: The key's prefix that the job may write below, which nobody else can guess; it ends in `/`.
         from_source: Whether code of packages may run in the job before its zip is made.
         alongside: The ARNs of other layers' versions that a function is to have beside this one.
+        exclude: Packages that the layer leaves out, because a function has them from elsewhere.
         is_tried: Whether the layer is tried in a function before it is released.
         bundles: Whether libraries that a trial finds missing may be added to the layer.
         round: How often it was built again because of such libraries.
@@ -77,6 +78,7 @@ class Target:
     staging: str
     from_source: bool = False
     alongside: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     is_tried: bool = False
     bundles: bool = False
     round: int = 0
@@ -122,6 +124,7 @@ class Target:
             "staging": self.staging,
             "from_source": self.from_source,
             "alongside": list(self.alongside),
+            "exclude": list(self.exclude),
             "is_tried": self.is_tried,
             "bundles": self.bundles,
             "round": self.round,
@@ -154,6 +157,7 @@ class Target:
             from_source=document["from_source"],
             # Not in what was planned before there was such a setting.
             alongside=tuple(document.get("alongside", ())),
+            exclude=tuple(document.get("exclude", ())),
             is_tried=document["is_tried"],
             bundles=document["bundles"],
             round=document["round"],

@@ -173,9 +173,34 @@ def judge(target: Target, wanted: Sequence[Modules], answer: Answer) -> Trial:
         return Trial(
             "passed", "", told, total, answer.memory_mb, tuple(wording.sentence(one) for one in warnings)
         )
+    if reason := _elsewhere(target, fatal):
+        return Trial("not_run", reason)
     if target.bundles and target.round < MAX_ROUNDS and (libraries := _missing(target, fatal)):
         return Trial("needs_libraries", libraries=libraries)
     raise _failure(target, owner, fatal, answer)
+
+
+_MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")
+
+
+def _elsewhere(target: Target, fatal: Mapping[str, ImportFailure]) -> str:
+    """Say what the imports lack, if all of it is excluded: the function has it from elsewhere.
+
+    Modules are mostly called as their projects are.
+    """
+    excluded = set(map(_normalized, target.exclude))
+    reasons = []
+    for module, error in fatal.items():
+        found = map(_MISSING_MODULE.search, (error.text, *error.causes))
+        lacks = next((one[1] for one in found if one and _normalized(one[1]) in excluded), None)
+        if lacks is None:
+            return ""
+        reasons.append(f"{module} needs {lacks}, which is excluded and in no layer that alongside names")
+    return wording.sentence("; ".join(reasons))
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _missing(target: Target, fatal: Mapping[str, ImportFailure]) -> tuple[str, ...]:

@@ -85,6 +85,23 @@ def test_other_layers_that_the_settings_name_are_beside_it(service: Lambda) -> N
     assert seen[0]["Layers"] == [other, ARN]
 
 
+def test_a_module_that_lacks_what_is_excluded_says_nothing_of_the_layer(service: Lambda) -> None:
+    """The function's own code may bring it; what lacks anything else fails all the same."""
+    (service.layer / "web.py").write_text("import the_sdk.client\n")
+    (service.layer / "both.py").write_text(
+        "try:\n    import the_sdk\nexcept ImportError:\n    import other\n"
+    )
+    (service.layer / "bad.py").write_text("import other\n")
+    target = replace(TARGET, exclude=("The.SDK",))
+    trial = a_trial(service).run(target, ARN, wanted("web", "both"))
+    assert (trial.result, service.functions) == ("not_run", {})
+    assert trial.reason.startswith(
+        "web needs the_sdk, which is excluded and in no layer that alongside names"
+    )
+    for error in (refused(service, "web", "bad", exclude=("The.SDK",)), refused(service, "web")):
+        assert error.problem.code == ErrorCode.IMPORT_FAILED
+
+
 def test_more_libraries_than_a_job_s_command_takes_are_not_added(service: Lambda) -> None:
     known = tuple(f"--needed-library=lib{'x' * 90}{number}.so.1" for number in range(10))
     problem = refused(service, "native", job=replace(TARGET.job, command=known)).problem
