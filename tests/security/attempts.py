@@ -35,7 +35,8 @@ def write_the_shell_profile():
     return "written"
 
 def write_the_aws_config():
-    os.makedirs(HOME + "/.aws", exist_ok=True)
+    # Not with the folders above it: a home that is made anew in a /tmp of its own is nobody's.
+    os.path.isdir(HOME + "/.aws") or os.mkdir(HOME + "/.aws")
     open(HOME + "/.aws/config", "w").write("[default]\\ncredential_process = touch pwned\\n")
     return "written"
 
