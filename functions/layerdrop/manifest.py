@@ -106,10 +106,11 @@ class Outcome:
         }
 
     def _checks(self) -> dict[str, Any]:
-        """What the builder proved; without the modules that it left to the trial, which tells of them."""
+        """What the builder proved; of the modules that it left to the trial, that tells."""
         checks = dict(self.report.checks) if self.report else {}
-        if isinstance(imports := checks.get("imports"), dict):
-            checks["imports"] = {name: value for name, value in imports.items() if name != "packages"}
+        imports = checks.get("imports")
+        if isinstance(imports, dict) and "packages" in imports:
+            checks["imports"] = {"status": "not_run", "reason": "left to the trial"}
         return checks
 
     def _trial(self) -> dict[str, Any] | None:

@@ -366,12 +366,16 @@ def test_others_allow_what_was_seen(recording: Recording, other: Ministack) -> N
 def test_others_cannot_judge_what_an_event_says_of_itself(recording: Recording, other: Ministack) -> None:
     """ministack knows no condition keys of services: for it, such a statement never applies."""
     conditional = {(role, wanted.action): wanted for role, wanted in recording.used if about_itself(wanted)}
-    assert conditional.keys() == {("WriteManifestRole", "events:PutEvents"), ("TryLayerRole", "iam:PassRole")}
-    role = "WriteManifestRole"
-    wanted = conditional[role, "events:PutEvents"]
-    assert not other.allows(roles_of(other)[role], wanted.action, wanted.resource)
-    forged = dataclasses.replace(wanted, context=(("events:source", "aws.states"),))
-    assert not is_allowed(forged, recording.statements[role])
+    forgeries = {
+        ("WriteManifestRole", "events:PutEvents"): ("events:source", "aws.states"),
+        ("TryLayerRole", "iam:PassRole"): ("iam:passedtoservice", "ecs-tasks.amazonaws.com"),
+    }
+    assert conditional.keys() == forgeries.keys()
+    for (role, action), forgery in forgeries.items():
+        wanted = conditional[role, action]
+        assert not other.allows(roles_of(other)[role], action, wanted.resource)
+        forged = dataclasses.replace(wanted, context=(forgery,))
+        assert not is_allowed(forged, recording.statements[role])
 
 
 CASES = [
