@@ -28,10 +28,6 @@ class LayerVersions:
         pages = self.lambda_client.get_paginator("list_layer_versions").paginate(LayerName=layer_name)
         return (item for page in pages for item in page["LayerVersions"])
 
-    def highest(self, layer_name: str) -> int:
-        """The newest version's number, 0 when there is none."""
-        return next((item["Version"] for item in self.listed(layer_name)), 0)
-
     def statements(self, layer_name: str, version: int) -> set[str]:
         """The ids of the statements that share a version."""
         try:

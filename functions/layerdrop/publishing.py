@@ -71,7 +71,7 @@ class LayerPublisher:
         """
         name = target.layer_name
         pointer = self.versions.pointer(name)
-        arn = self._reusable(target, layer, pointer)
+        arn, newest = self._reusable(target, layer, pointer)
         left = self.candidates.find(name)
         if left and arn and arn != pointer and left.covers(arn, layer.code_sha256):
             # By an earlier try of this, or by a build that is not the newest any more.
@@ -82,7 +82,7 @@ class LayerPublisher:
             self.candidates.clear(name, left)
         if arn:
             return PublishedVersion(arn, version_of(arn), reused=True, zip_key=kept.key)
-        self.candidates.note(name, Candidate(execution, self.versions.highest(name), layer.code_sha256))
+        self.candidates.note(name, Candidate(execution, newest, layer.code_sha256))
         try:
             arn = self._publish(target, layer, kept)
         except ClientError as error:
@@ -92,17 +92,22 @@ class LayerPublisher:
             raise refused(f'the layer "{name}"', error, details) from error
         return PublishedVersion(arn, version_of(arn), reused=False, zip_key=kept.key)
 
-    def _reusable(self, target: Target, layer: BuiltLayer, pointer: str | None) -> str | None:
-        """The version that is this very layer: most likely the one pointed to, else the newest such."""
+    def _reusable(self, target: Target, layer: BuiltLayer, pointer: str | None) -> tuple[str | None, int]:
+        """The version that is this very layer: most likely the one pointed to, else the newest such.
+
+        If there is none, also the highest number that a version has, 0 for no version.
+        """
         if pointer and self._is_same(pointer, target, layer):
-            return pointer
+            return pointer, 0
+        newest = 0
         for item in self.versions.listed(target.layer_name):
             arn = item["LayerVersionArn"]
+            newest = max(newest, item["Version"])
             # What the list tells spares most of the questions.
             looks_same = _told(item) == _told_of(target, layer)
             if looks_same and arn != pointer and self._is_same(arn, target, layer):
-                return arn
-        return None
+                return arn, 0
+        return None, newest
 
     def _is_same(self, arn: str, target: Target, layer: BuiltLayer) -> bool:
         """Whether a version has these bytes and words, and is shared with nobody else by us."""
