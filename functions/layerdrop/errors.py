@@ -46,6 +46,8 @@ class ErrorCode(StrEnum):
     """A module of the layer cannot be imported in a function; the builder says the same of its own check."""
     TRIAL_NOT_POSSIBLE = "TRIAL_NOT_POSSIBLE"
     """Lambda did not let the layer be tried in a function, for all the patience there was."""
+    STACK_UPDATED = "STACK_UPDATED"
+    """The build began with a state machine that does not fit the functions of today."""
     LAYER_NAME_TAKEN = "LAYER_NAME_TAKEN"
     """The layer's name belongs to another requirements file, even if that is gone by now."""
     SUPERSEDED = "SUPERSEDED"

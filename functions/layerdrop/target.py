@@ -158,9 +158,9 @@ class Target:
             # Not in what was planned before there was such a setting.
             alongside=tuple(document.get("alongside", ())),
             exclude=tuple(document.get("exclude", ())),
-            is_tried=document["is_tried"],
-            bundles=document["bundles"],
-            round=document["round"],
+            is_tried=document.get("is_tried", False),
+            bundles=document.get("bundles", False),
+            round=document.get("round", 0),
         )
 
 

@@ -14,6 +14,7 @@ from layerdrop.build_input import BuildInput
 from layerdrop.candidates import Candidates
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PublishLayerEnvironment
+from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_versions import InputVersions
 from layerdrop.layer_versions import LayerVersions
 from layerdrop.objects import ReportReader
@@ -47,10 +48,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Keep the layer that the target's report describes, and publish it, or find the version that it is.
 
     Raises:
-        BuildError: report, zip and target do not fit each other, a newer upload is there, the name is
-            another file's, or Lambda does not take the layer.
+        BuildError: report, zip, target and state machine do not fit each other, a newer upload is there, the
+            name is another file's, or Lambda does not take the layer.
         TryLaterError: the layer is being published already, or AWS is busy.
     """
+    if "released_by" not in event:
+        # The definition that this execution began with ends here: nobody would be pointed to the version.
+        raise BuildError(
+            ErrorCode.STACK_UPDATED,
+            "The stack was updated while this layer was being built.",
+            "Upload the file again.",
+        )
     build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
     name_work(target.execution, target=target.id, layer=target.layer_name)

@@ -66,7 +66,7 @@ def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tu
                     outcome["error"] = {"Error": "States.TaskFailed", "Cause": json.dumps(job)}
                 else:
                     given = {"input": state["input"], "target": target}
-                    layer = handler("publish_layer", given)
+                    layer = handler("publish_layer", given | {"released_by": "ReleaseLayer"})
                     handler("release_layer", {**given, "published": layer})
                     outcome |= {"layer": layer, "trial": {"result": "disabled"}}
             except BuildError as error:
@@ -322,7 +322,8 @@ def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, bui
     state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
     (target,) = state["targets"]
     build(target)
-    layer = handler("publish_layer", {"input": state["input"], "target": target})
+    given = {"input": state["input"], "target": target, "released_by": "ReleaseLayer"}
+    layer = handler("publish_layer", given)
     outcome = {"target": target, "layer": layer, "trial": {"result": "disabled"}}
     account.s3.delete_object(Bucket=account.bucket, Key=f"{target['staging']}1/report.json")
     assert handler("write_manifest", {**state, "outcomes": [outcome]}) == {"status": "FAILED"}

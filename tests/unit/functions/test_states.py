@@ -1,7 +1,8 @@
 """Executions that an update of the stack meets: what one version wrote into the state, another one reads.
 
-`states/` has what versions wrote: `planned`, PlanBuild's answers; `published`, PublishLayer's; and what their
-state machine reads of a target, which goes on with it. A file is never changed: some execution may have it.
+`states/` has what versions wrote: `planned`, PlanBuild's answers; `published`, PublishLayer's; what their
+state machine reads of a target, which goes on with it; and `to_publish`, what it gives to PublishLayer beside
+input and target. A file is never changed: some execution may have it.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from layerdrop.build_input import BuildInput
+from layerdrop.errors import BuildError
 from layerdrop.manifest import PublishedVersion
 from layerdrop.target import Target
 from tests.unit.functions.test_handlers import EXECUTION, KEY, caught
@@ -22,6 +24,12 @@ WRITTEN = {file.stem: json.loads(file.read_text()) for file in Path(__file__).wi
 PLANNED = [
     pytest.param(state, id=f"{version}-{number}")
     for version, written in WRITTEN.items()
+    for number, state in enumerate(written["planned"])
+]
+GO_ON = [
+    pytest.param(state, written["to_publish"], id=f"{version}-{number}")
+    for version, written in WRITTEN.items()
+    if "to_publish" in written
     for number, state in enumerate(written["planned"])
 ]
 
@@ -42,20 +50,37 @@ def uploaded(account: Any, state: Any) -> Any:
 
 
 @pytest.mark.parametrize("change", [lambda state: state, strewn], ids=["as it was", "with more"])
-@pytest.mark.parametrize("state", PLANNED)
+@pytest.mark.parametrize(("state", "more"), GO_ON)
 def test_a_build_that_another_version_planned_is_published_and_answered(
-    account: Any, handler: Call, build: Call, state: Any, change: Call
+    account: Any, handler: Call, build: Call, state: Any, more: Any, change: Call
 ) -> None:
     state = change(uploaded(account, state))
     state["outcomes"] = []
     for target in state["targets"]:
         build(target)
-        layer = handler("publish_layer", {"input": state["input"], "target": target})
-        state["outcomes"].append({"target": target, "layer": change(layer)})
+        layer = handler("publish_layer", {"input": state["input"], "target": target, **more})
+        outcome = {"target": target, "layer": change(layer), "trial": {"result": "disabled"}}
+        state["outcomes"].append(outcome)
     assert handler("write_manifest", state) == {"status": "SUCCEEDED"}
     layers = account.json(state["manifest_key"])["layers"]
     assert [layer["error"] for layer in layers] == [None] * len(state["targets"])
     assert [layer["layer_name"] for layer in layers] == [one["layer_name"] for one in state["targets"]]
+
+
+def test_a_state_machine_that_releases_nothing_publishes_nothing(
+    account: Any, handler: Call, build: Call
+) -> None:
+    """Its last step was PublishLayer, which pointed to what it published."""
+    state = uploaded(account, WRITTEN["2026-11-21"]["planned"][0])
+    state["outcomes"] = []
+    for target in state["targets"]:
+        build(target)
+        with pytest.raises(BuildError) as refused:
+            handler("publish_layer", {"input": state["input"], "target": target})
+        state["outcomes"].append({"target": target, "error": caught(refused.value)})
+    assert handler("write_manifest", state) == {"status": "FAILED"}
+    assert account.json(state["manifest_key"])["error"]["code"] == "STACK_UPDATED"
+    assert account.lambda_.list_layers()["Layers"] == []
 
 
 @pytest.mark.parametrize("state", PLANNED)

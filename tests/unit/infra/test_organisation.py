@@ -59,7 +59,11 @@ def resources(given: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, An
     """Where each resource of the stack and of those nested in it is, its type and its properties."""
     for stack, template in TEMPLATES.items():
         # Conditions that would leave out what has a role, a log or a message are made to hold.
-        wide = {"NotificationEmail": "a@b", "NotificationTopicArn": "arn:aws:sns:us-east-1:123456789012:t"}
+        wide = {
+            "StackName": "s",
+            "NotificationEmail": "a@b",
+            "NotificationTopicArn": "arn:aws:sns:us-east-1:123456789012:t",
+        }
         values = pseudo_parameters("s") | {
             name: wide.get(name) or given.get(name, declared.get("Default", "x"))
             for name, declared in template.get("Parameters", {}).items()
@@ -110,7 +114,7 @@ def test_a_queue_has_one_kind_of_encryption() -> None:
 
 
 def statements(role: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    return [one for policy in role.get("Policies", ()) for one in policy["PolicyDocument"]["Statement"]]
 
 
 def actions(statement: dict[str, Any]) -> set[str]:
@@ -137,7 +141,7 @@ def test_a_role_may_use_the_key_for_what_it_does_with_encrypted_things_and_for_n
                 "kms:GenerateDataKey" for action in ("s3:PutObject", "sqs:SendMessage") if action in does
             }
             assert actions(statement) == wanted, where
-    assert using == 6
+    assert using == 8
 
 
 def test_without_a_key_no_role_has_one() -> None:
