@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layer_builder import delivery
-from layer_builder.ground import wording
+from layer_builder.ground import cooldown, wording
 from layer_builder.ground.errors import LayerTooLargeError, RequirementsError
 from layer_builder.ground.target import Target
 from layer_builder.layer import archive, companions, fit
@@ -30,6 +30,7 @@ from layer_builder.wheels.fetch import fetch, is_cached, path_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.ground.errors import BuildError
     from layer_builder.ground.settings import Settings
     from layer_builder.layer.archive import Plan
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from layer_builder.proof.import_check import Modules
     from layer_builder.proof.prove import Proof
     from layer_builder.requirements.parser import Requirements
+    from layer_builder.resolution.waiting import Waiting
     from layer_builder.results.report import Report
     from layer_builder.system_libraries.bundling import Bundled
     from layer_builder.wheels.pick import Pick
@@ -66,6 +68,7 @@ class Build:
         lacking: libraries that imports failed for want of, and the packages whose imports those were.
         rounds: how many times imports were tried again with more libraries.
         said: how many of the report's warnings are about the choice, and so not about the layer.
+        counting: the cooldown that counts, if there is one.
     """
 
     options: Options
@@ -80,6 +83,7 @@ class Build:
     not_bundled: BuildError | None = None
     lacking: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
+    counting: Cooldown | None = None
     said: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
     target = Target.of(options.runtime, options.architecture)
     compiler = _compiler(target) if options.bytecode else None
     ran_code = False
+    counting = _cooldown(options, settings, report)
     if lock.is_lock(options.path):
         content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
         locked = lock.read(content, target, options.sdist_projects, settings.allowed)
@@ -167,12 +172,56 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
         log.info("%d requirements for %s", len(wanted.lines), target)
         threading.Thread(target=_get_ready, args=(settings,), daemon=True).start()
         with report.timed("resolve"):
-            resolution = resolve(wanted, target, settings, options.sdist_projects)
+            resolution = resolve(wanted, target, settings, options.sdist_projects, counting)
         report.warnings += resolution.warnings
+        if report.cooldown:
+            report.cooldown["left_out"] = [_waiting(one) for one in resolution.waiting]
         picks, ran_code = resolution.picks, resolution.ran_code
     picks = _without_excluded(picks, options, report)
+    if counting and lock.is_lock(options.path):
+        # Before anything is taken for known: a lock may name what is as young as can be.
+        with report.timed("resolve"):
+            picks = tuple(lock.located(picks, settings, wanted.origins, counting))
     found = compiler() if compiler else None
-    return Build(options, settings, report, target, wanted, picks, ran_code, found)
+    return Build(options, settings, report, target, wanted, picks, ran_code, found, counting=counting)
+
+
+def _cooldown(options: Options, settings: Settings, report: Report) -> Cooldown | None:
+    """Fix for the whole build before when what is chosen must have been uploaded."""
+    asked, floor = options.rule, settings.cooldown
+    counting = cooldown.cooldown(asked, floor)
+    if counting is None:
+        if options.cooldown_exempt:
+            report.warnings.append("There is no cooldown, so --cooldown-exempt exempts from nothing.")
+        return None
+    if asked and floor and asked.age < floor.age:
+        report.warnings.append(
+            f"The installation's cooldown of {cooldown.worded(floor.age)} counts, which is longer than the "
+            f"{cooldown.worded(asked.age)} asked for."
+        )
+    names = cooldown.normalized(options.cooldown_exempt)
+    if floor and (barred := sorted(names - floor.exempt)):
+        report.warnings.append(
+            f"The installation's cooldown of {cooldown.worded(floor.age)} counts for "
+            f"{wording.listed(barred)}, too: --cooldown-exempt does not lower it."
+        )
+    report.cooldown = {
+        "duration": cooldown.worded(counting.longest),
+        "cutoff": cooldown.stamp(counting.cutoff),
+        "exempt": [name for name in counting.named if counting.age(name) != counting.longest],
+        "left_out": [],
+    }
+    return counting
+
+
+def _waiting(one: Waiting) -> dict[str, str | None]:
+    return {
+        "package": one.package,
+        "version": one.version,
+        "taken": one.taken,
+        "uploaded": cooldown.stamp(one.uploaded) if one.uploaded else None,
+        "admitted_from": cooldown.stamp(one.admitted_from) if one.admitted_from else None,
+    }
 
 
 def _without_excluded(picks: Sequence[Pick], options: Options, report: Report) -> tuple[Pick, ...]:
@@ -302,13 +351,13 @@ def _fetch(build: Build, end: ExitStack, compilation: Compilation | None) -> lis
     log.info("%d packages, %d of them in the cache", len(build.picks), cached)
     origins, picks = build.wanted.origins, build.picks
     with build.report.timed("fetch"):
-        if lock.is_lock(build.options.path):
+        if lock.is_lock(build.options.path) and not build.counting:
             picks = lock.located(picks, build.settings, origins)
         if any(pick.is_sdist for pick in picks):
             from layer_builder.resolution import sdist
 
             build.ran_code = True
-            picks = sdist.as_wheels(picks, build.target, build.settings, origins)
+            picks = sdist.as_wheels(picks, build.target, build.settings, origins, build.counting)
         # That code could write into the shared cache: wheels in the place of others, what was found out about
         # them, imports that are said to have passed.
         own = Path(end.enter_context(_folder())) if build.ran_code else None
@@ -635,7 +684,7 @@ def _describe(build: Build, layer: Layer) -> None:
     if lock.is_anothers(place):
         build.report.warnings.append(f"{place} is not layer-builder's own, so the lock was not written.")
     else:
-        text = lock.text(build.wanted, build.picks, build.target)
+        text = lock.text(build.wanted, build.picks, build.target, build.counting)
         storage.write(place, text.encode(), "application/toml", is_new=is_new)
 
 

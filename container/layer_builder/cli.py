@@ -51,7 +51,7 @@ _VALUED = {
     "--needed-library",
     "--constraint",
     "--options-file",
-} | {"--size-limit", "--exclude"}
+} | {"--size-limit", "--exclude", "--cooldown", "--cooldown-exempt"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
 examples:
@@ -66,6 +66,8 @@ environment:
   LAYER_BUILDER_ALLOWED_INDEXES   beginnings of addresses that the requirements may name, with commas between
   LAYER_BUILDER_INDEX_SECRET      name of a secret in AWS Secrets Manager with the indexes' credentials
   LAYER_BUILDER_CODEARTIFACT      ARN of a CodeArtifact repository to take as the package index
+  LAYER_BUILDER_COOLDOWN          the least --cooldown, for every build
+  LAYER_BUILDER_COOLDOWN_EXEMPT   packages, or beginnings of addresses of indexes, exempt from that
   HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE  as for most tools
   AWS_…                    as for any AWS tool, AWS_ENDPOINT_URL among them
   AWS_BATCH_JOB_ATTEMPT    with --staging, the number of the attempt (default: 1)
@@ -118,6 +120,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values["needed_libraries"] = tuple(values["needed_libraries"])
     values["constraints"] = tuple(values["constraints"])
     values["exclude"] = tuple(values["exclude"])
+    values["cooldown_exempt"] = tuple(values["cooldown_exempt"])
     return Options(**values, attempt=_attempt())
 
 
@@ -250,6 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--slim", action="store_true", help="leave tests, headers and the like out of a layer of any size")
     add("--exclude", action="append", default=[], metavar="PROJECT",
         help="leave a package out that the runtime or another layer has (repeatable)")  # fmt: skip
+    add("--cooldown", default="", metavar="DURATION",
+        help="choose only what was uploaded that long ago, such as '7 days' (default: anything)")  # fmt: skip
+    add("--cooldown-exempt", action="append", default=[], metavar="PROJECT",
+        help="with --cooldown: of this package the newest may be taken (repeatable)")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from layer_builder.ground import cooldown
 from layer_builder.ground.errors import UsageError
 from layer_builder.ground.settings import Settings
 
@@ -35,7 +36,42 @@ def read() -> Settings:
         tuple(logins.items()),
         os.environ.get("LAYER_BUILDER_INDEX_SECRET", ""),
         os.environ.get("LAYER_BUILDER_CODEARTIFACT", ""),
+        _cooldown(exempt := _exempt()),
+        tuple(one for one in exempt if not _is_project(one)),
     )
+
+
+def _cooldown(exempt: list[str]) -> cooldown.Rule | None:
+    """Read the installation's own cooldown."""
+    text = os.environ.get("LAYER_BUILDER_COOLDOWN", "")
+    if not text:
+        return None
+    try:
+        age = cooldown.parse(text)
+    except ValueError as error:
+        raise UsageError(
+            f"LAYER_BUILDER_COOLDOWN is {text!r}, which is no duration.", hint=f"Write {cooldown.GOOD}."
+        ) from error
+    return cooldown.Rule(age, cooldown.normalized(filter(_is_project, exempt)))
+
+
+def _exempt() -> list[str]:
+    """Read what the installation exempts: projects, and indexes by address or by CodeArtifact's ARN."""
+    from layer_builder.requirements.origins import why_not
+
+    variable = "LAYER_BUILDER_COOLDOWN_EXEMPT"
+    given = [one for one in re.split(r"[\s,]+", os.environ.get(variable, "")) if one]
+    for one in given:
+        if not (_is_project(one) or one.startswith("arn:") or not why_not(one, [one])):
+            raise UsageError(
+                f"{variable} has {one!r}, which is neither a package nor an index.",
+                hint="Write names such as boto3, and addresses such as https://HOST/PATH.",
+            )
+    return given
+
+
+def _is_project(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", text))
 
 
 def _addresses(variable: str, logins: dict[str, Login]) -> tuple[str, ...]:

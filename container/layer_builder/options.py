@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from layer_builder.ground import cooldown
+from layer_builder.ground.cooldown import Rule
 from layer_builder.ground.errors import UsageError
 from layer_builder.ground.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
 from layer_builder.proof import missing_libraries
@@ -24,10 +26,6 @@ _PROJECT = re.compile(r"[A-Z0-9]|[A-Z0-9][A-Z0-9._-]{0,126}[A-Z0-9]", re.IGNOREC
 def staged(name: str, staging: str, attempt: int) -> str:
     """Say where a build leaves something below its prefix: no attempt needs to replace another's."""
     return f"{staging}{attempt}/{name}"
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,8 @@ class Options:
         fit: whether a layer over that limit is made to fit by leaving out what it can do without.
         slim: whether that is left out of a layer of any size.
         exclude: projects that are left out of the layer although something requires them.
+        cooldown: how long ago what is chosen must have been uploaded, such as `7 days`; empty for no matter.
+        cooldown_exempt: projects of which the newest may be taken all the same.
     """
 
     path: str = ""
@@ -90,6 +90,15 @@ class Options:
     fit: bool = True
     slim: bool = False
     exclude: tuple[str, ...] = ()
+    cooldown: str = ""
+    cooldown_exempt: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> Rule | None:
+        """The cooldown that is asked for."""
+        if not self.cooldown:
+            return None
+        return Rule(cooldown.parse(self.cooldown), cooldown.normalized(self.cooldown_exempt))
 
     @property
     def report_place(self) -> str:
@@ -109,12 +118,12 @@ class Options:
     @property
     def sdist_projects(self) -> frozenset[str]:
         """The projects that may be built from source, by their normalized names."""
-        return frozenset(map(_normalized, self.allow_sdist))
+        return cooldown.normalized(self.allow_sdist)
 
     @property
     def excluded(self) -> frozenset[str]:
         """The projects that are left out, by their normalized names."""
-        return frozenset(map(_normalized, self.exclude))
+        return cooldown.normalized(self.exclude)
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anyone.
@@ -147,6 +156,7 @@ class Options:
             hint = "Give the name of a package such as boto3."
             raise UsageError(f"--exclude does not take {wrong!r}.", hint=hint)
         self._check_needed_libraries()
+        self._check_cooldown()
         if self.size_limit < 1:
             raise UsageError("--size-limit is a number of bytes, at least 1.")
         if self.description is not None and len(self.description) > MAX_DESCRIPTION:
@@ -165,6 +175,17 @@ class Options:
             raise UsageError(f"--needed-library goes {MAX_NEEDED_LIBRARIES} times at most.")
         if self.needed_libraries and not self.bundles:
             raise UsageError(f"--needed-library has no meaning beside --system-libraries {CHECK}.")
+
+    def _check_cooldown(self) -> None:
+        try:
+            cooldown.parse(self.cooldown or "7 days")
+        except ValueError as error:
+            raise UsageError(
+                f"--cooldown does not take {self.cooldown!r}.", hint=f"Give {cooldown.GOOD}."
+            ) from error
+        if wrong := next((name for name in self.cooldown_exempt if not _PROJECT.fullmatch(name)), None):
+            hint = "Give the name of a package such as boto3."
+            raise UsageError(f"--cooldown-exempt does not take {wrong!r}.", hint=hint)
 
     def _check_places(self) -> None:
         if self.output and self.publish_bucket:

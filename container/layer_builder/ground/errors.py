@@ -79,6 +79,18 @@ class SdistBuildError(BuildError):
     code = "SDIST_BUILD_FAILED"
 
 
+class TooYoungError(BuildError):
+    """What is asked for was uploaded too short a time ago for the cooldown."""
+
+    code = "PACKAGE_TOO_YOUNG"
+
+
+class UploadTimeUnknownError(BuildError):
+    """There is a cooldown, and an index does not say since when it has a package's files."""
+
+    code = "UPLOAD_TIME_UNKNOWN"
+
+
 class HashMismatchError(BuildError):
     """A file is not the one that a `--hash` or the lock names."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from layer_builder.ground.cooldown import Rule
     from layer_builder.ground.login import Login
 
 
@@ -24,6 +25,9 @@ class Settings:
         logins: the credentials that stood in the indexes' URLs, by origin.
         index_secret: name or ARN of the secret with the indexes' credentials; empty for none.
         codeartifact: ARN of the CodeArtifact repository that is the index, in the place of `index_url`.
+        cooldown: what counts for every build, whatever it asks for; None for nothing.
+        ageless: beginnings of addresses of indexes to which no cooldown applies, and the ARN above if it is
+            one of them.
     """
 
     cache: Path
@@ -33,6 +37,8 @@ class Settings:
     logins: tuple[tuple[str, Login], ...] = field(default=(), repr=False)
     index_secret: str = ""
     codeartifact: str = ""
+    cooldown: Rule | None = None
+    ageless: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ from packaging.utils import (
     parse_sdist_filename,
 )
 
+from layer_builder.ground import cooldown
 from layer_builder.ground.errors import IndexUnreachableError
 from layer_builder.ground.filenames import wheel_of
 from layer_builder.indexes import web
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from packaging.tags import Tag
     from packaging.version import Version
@@ -63,6 +65,8 @@ class IndexedFile:
         requires_python: the versions of Python that it is for, if the page says it.
         yanked: why its authors withdrew it; empty if they did not.
         has_metadata: whether its metadata can be had by itself (PEP 658).
+        uploaded: since when the index has it, if the page says it.
+        is_ageless: whether no cooldown applies to it, as the installation says of its index.
     """
 
     filename: str
@@ -72,6 +76,8 @@ class IndexedFile:
     requires_python: str | None = None
     yanked: str = ""
     has_metadata: bool = False
+    uploaded: datetime | None = None
+    is_ageless: bool = False
 
 
 def files_of(project: str, index_url: str, access: Access) -> list[IndexedFile] | None:
@@ -161,6 +167,7 @@ def _files_in_json(content: bytes, page: str) -> list[IndexedFile]:
             file.get("requires-python") or None,
             _yanked(file.get("yanked")),
             bool(file.get("core-metadata") or file.get("dist-info-metadata")),
+            cooldown.time_of(file.get("upload-time")),
         )
         for file in json.loads(content)["files"]
     ]

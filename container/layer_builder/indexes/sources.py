@@ -7,13 +7,13 @@ what an earlier source has is never looked for in a later one, however much newe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from layer_builder.ground.errors import HashMismatchError
 from layer_builder.indexes.access import Access
-from layer_builder.requirements.origins import Origins, origin_of
+from layer_builder.requirements.origins import Origins, origin_of, why_not
 
 if TYPE_CHECKING:
     from layer_builder.ground.settings import Settings
@@ -32,12 +32,14 @@ class Sources:
         access: what may be reached, and as whom.
         is_public: whether the public index, uv's own default, is the only one. uv may be left alone with it;
             with any other it might be led on to where no index is, and is not.
+        ageless: beginnings of addresses to whose files no cooldown applies.
     """
 
     indexes: tuple[str, ...]
     origins: Origins
     access: Access
     is_public: bool = False
+    ageless: tuple[str, ...] = ()
 
     def files_of(self, project: str) -> list[IndexedFile]:
         """List the files of a project in the first source that has it, in that one's order.
@@ -57,13 +59,23 @@ class Sources:
                     hint="Name it once.",
                     details={"package": project},
                 )
-            return [index.IndexedFile(wheel.filename, wheel.url, wheel.sha256) for wheel in files.values()]
+            found = [index.IndexedFile(wheel.filename, wheel.url, wheel.sha256) for wheel in files.values()]
+            return [replace(file, is_ageless=self._is_ageless(file.url)) for file in found]
         if files_there := [file for file in _linked(self) if index.project_of(file.filename) == project]:
             return files_there
         for url in self.indexes:
-            if (found := index.files_of(project, url, self.access)) is not None:
-                return found
+            if (files_here := index.files_of(project, url, self.access)) is not None:
+                return self.aged(files_here, url)
         return []
+
+    def aged(self, files: list[IndexedFile], place: str) -> list[IndexedFile]:
+        """Mark the files of a place to which no cooldown applies."""
+        if not self._is_ageless(place):
+            return files
+        return [replace(file, is_ageless=True) for file in files]
+
+    def _is_ageless(self, place: str) -> bool:
+        return bool(self.ageless) and not why_not(place, self.ageless)
 
 
 @cache
@@ -98,11 +110,13 @@ def of(settings: Settings, origins: Origins = _NOTHING) -> Sources:
     indexes = (*settings.extra_index_urls, *origins.extra_index_urls, *([last] if last else []))
     named = {*indexes, *own, *settings.allowed_indexes}
     access = Access(frozenset(map(origin_of, named)), logins)
-    return Sources(tuple(dict.fromkeys(indexes)), origins, access, is_public)
+    ageless = [default if one == settings.codeartifact else one for one in settings.ageless]
+    return Sources(tuple(dict.fromkeys(indexes)), origins, access, is_public, tuple(ageless))
 
 
 @cache
 def _linked(sources: Sources) -> list[IndexedFile]:
     from layer_builder.indexes import index
 
-    return [file for page in sources.origins.find_links for file in index.files_linked(page, sources.access)]
+    pages = sources.origins.find_links
+    return [file for page in pages for file in sources.aged(index.files_linked(page, sources.access), page)]

@@ -20,6 +20,7 @@ from packaging.markers import UndefinedEnvironmentName
 from packaging.pylock import PackageWheel, Pylock, PylockValidationError, is_valid_pylock_path
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
+from layer_builder.ground import cooldown as age
 from layer_builder.ground.errors import (
     BuildError,
     HashMismatchError,
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Package, PackageSdist
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.ground.settings import Settings
     from layer_builder.ground.target import Target
+    from layer_builder.indexes.index import IndexedFile
     from layer_builder.indexes.sources import Sources
     from layer_builder.requirements.parser import Requirements
 
@@ -74,8 +77,12 @@ def is_lock(location: str) -> bool:
     return is_valid_pylock_path(PurePosixPath(location))  # type: ignore[arg-type]
 
 
-def text(requirements: Requirements, picks: Sequence[Pick], target: Target) -> str:
-    """Write the lock of a layer: one file a package, nothing that another run would write otherwise."""
+def text(
+    requirements: Requirements, picks: Sequence[Pick], target: Target, cooldown: Cooldown | None = None
+) -> str:
+    """Write the lock of a layer: one file a package, nothing that another run would write otherwise, but for
+    the time before which they were uploaded, if there was a cooldown.
+    """
     markers = {name: target.environment[name] for name in ("sys_platform", "platform_machine")}
     environment = " and ".join(f"{name} == '{value}'" for name, value in markers.items())
     lines = [
@@ -96,7 +103,8 @@ def text(requirements: Requirements, picks: Sequence[Pick], target: Target) -> s
         lines += [f"sdist = {file}" if pick.is_sdist else f"wheels = [{file}]"]
     lines += ["", "[tool.layerdrop]", "requirements = ["]
     lines += [f"    {_string(line)}," for line in requirements.asked]
-    return "\n".join([*lines, "]", ""])
+    cutoff = [f"exclude-newer = {age.stamp(cooldown.cutoff)}"] if cooldown else []
+    return "\n".join([*lines, "]", *cutoff, ""])
 
 
 def read(
@@ -154,11 +162,21 @@ def is_anothers(location: str) -> bool:
         return True
 
 
-def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHERE_ELSE) -> list[Pick]:
+def located(
+    picks: Sequence[Pick],
+    settings: Settings,
+    origins: Origins = _NOWHERE_ELSE,
+    cooldown: Cooldown | None = None,
+) -> list[Pick]:
     """Find the files in the indexes, whatever the lock says of where they are; the cache's need nothing.
+
+    With a cooldown all are looked for: a lock may have been made in a hurry, and what it says of upload times
+    is as little to be trusted as the rest.
 
     Raises:
         ResolutionError: the index has no such file.
+        TooYoungError: it has had it for too short a time.
+        UploadTimeUnknownError: it does not say since when it has it.
         HashMismatchError: the index has another file of the name.
         IndexUnreachableError, IndexDeniedError, AddressRefusedError: see `sources.Sources.files_of`.
     """
@@ -166,7 +184,11 @@ def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHE
 
     # Code of a source may change what the cache has; then it is downloaded after all.
     runs_code = any(pick.is_sdist for pick in picks)
-    missing = [pick for pick in picks if runs_code or not is_cached(pick, settings)]
+    missing = [
+        pick
+        for pick in picks
+        if runs_code or (cooldown and cooldown.age(pick.name)) or not is_cached(pick, settings)
+    ]
     if not missing:
         return list(picks)
 
@@ -177,7 +199,8 @@ def located(picks: Sequence[Pick], settings: Settings, origins: Origins = _NOWHE
 
     places = sources.of(settings, origins)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = dict(zip(missing, pool.map(partial(_located, places=places), missing), strict=True))
+        find = partial(_located, places=places, cooldown=cooldown)
+        found = dict(zip(missing, pool.map(find, missing), strict=True))
     return [found.get(pick, pick) for pick in picks]
 
 
@@ -191,10 +214,12 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _located(pick: Pick, places: Sources) -> Pick:
+def _located(pick: Pick, places: Sources, cooldown: Cooldown | None) -> Pick:
     files = [file for file in places.files_of(pick.name) if file.filename == pick.filename]
     for file in files:
         if file.sha256 == pick.sha256:
+            if cooldown and not file.is_ageless:
+                _check_age(pick, file, cooldown)
             return replace(pick, url=file.url)
     if files:
         raise HashMismatchError(
@@ -207,6 +232,18 @@ def _located(pick: Pick, places: Sources) -> Pick:
         hint="Make the lock anew from its requirements.",
         details={"package": pick.name, "version": pick.version},
     )
+
+
+def _check_age(pick: Pick, file: IndexedFile, cooldown: Cooldown) -> None:
+    if cooldown.admits(pick.name, file.uploaded):
+        return
+    from layer_builder.resolution import waiting
+
+    if file.uploaded is None:
+        raise waiting.unknown([pick.name], cooldown)
+    until = cooldown.admitted_from(pick.name, file.uploaded)
+    one = waiting.Waiting(pick.name, pick.version, None, file.uploaded, until)
+    raise waiting.too_young([one], "The lock names", cooldown)
 
 
 def _parse(content: bytes) -> Pylock:

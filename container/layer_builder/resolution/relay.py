@@ -15,6 +15,7 @@ import re
 import secrets
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,12 +27,14 @@ from layer_builder.indexes import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.indexes.index import IndexedFile
     from layer_builder.indexes.sources import Sources
 
 _TYPE = "application/vnd.pypi.simple.v1+json"
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")
 _METADATA = ".metadata"
+_LONG_AGO = datetime(1980, 1, 1, tzinfo=UTC)
 _PASSED_ON = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified")
 
 
@@ -43,11 +46,13 @@ class Relay:
         error: the first thing that went wrong on the way to the real indexes.
         misled: whether a page could not be had, or a file not to its end, so that what uv finds may not be
             what there is.
-        addresses: where files are in truth, by their addresses here.
+        addresses: where files are in truth, by their addresses here; of those that the cooldown admits.
+        ageless: the projects whose files it was not asked of, as the installation spares their index.
     """
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, cooldown: Cooldown | None = None) -> None:
         self._sources = sources
+        self._cooldown = cooldown
         self._token = secrets.token_urlsafe(16)
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self.answer)
@@ -57,6 +62,7 @@ class Relay:
         self.error: BuildError | None = None
         self.misled = False
         self.addresses: dict[str, str] = {}
+        self.ageless: set[str] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -101,22 +107,35 @@ class Relay:
                 hint="Have the index serve hashes, as the simple repository API has them.",
                 details={"package": project},
             )
-        page = {"meta": {"api-version": "1.1"}, "name": project, "files": [*map(self._entry, listed)]}
+        page = {
+            "meta": {"api-version": "1.1"},
+            "name": project,
+            "files": [self._entry(project, file) for file in listed],
+        }
         if listed:
             request.send(HTTPStatus.OK, {"Content-Type": _TYPE}, json.dumps(page).encode())
         else:
             request.refuse(HTTPStatus.NOT_FOUND)
 
-    def _entry(self, file: IndexedFile) -> dict[str, Any]:
+    def _entry(self, project: str, file: IndexedFile) -> dict[str, Any]:
+        """Describe a file to uv. It is told of files that are too young, too, so that it can name them; but
+        code that it builds could have it name one in its lock, so these lead nowhere.
+        """
         number = hashlib.sha256(file.url.encode()).hexdigest()[:16]
         address = f"{self._root}/files/{number}/{file.filename}"
+        uploaded = file.uploaded
         with self._lock:
-            self.addresses[address] = file.url
+            if file.is_ageless:
+                self.ageless.add(project)
+                uploaded = _LONG_AGO
+            if not self._cooldown or self._cooldown.admits(project, uploaded):
+                self.addresses[address] = file.url
         more = {
             "size": file.size,
             "requires-python": file.requires_python,
             "yanked": file.yanked or None,
             "core-metadata": file.has_metadata or None,
+            "upload-time": uploaded and uploaded.isoformat(),
         }
         return {
             "filename": file.filename,

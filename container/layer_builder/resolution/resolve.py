@@ -10,18 +10,25 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import create_compatible_tags_selector
 from packaging.utils import canonicalize_name
 
+from layer_builder.ground import cooldown as age
+from layer_builder.ground import wording
 from layer_builder.ground.errors import (
+    EXIT_RETRY,
+    BuildError,
     HashMismatchError,
     IndexUnreachableError,
     NoWheelError,
     RequirementsError,
     ResolutionError,
+    SdistBuildError,
+    TooYoungError,
 )
 from layer_builder.ground.filenames import wheel_of
 from layer_builder.indexes import sources as source_list
@@ -29,15 +36,19 @@ from layer_builder.resolution import uv
 from layer_builder.wheels.pick import Pick
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence, Set
+    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
     from packaging.pylock import Package, PackageSdist
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.settings import Settings
     from layer_builder.ground.target import Target
+    from layer_builder.indexes.index import IndexedFile
     from layer_builder.indexes.sources import Sources
     from layer_builder.requirements.parser import Requirements
+    from layer_builder.resolution.uv import Outcome
+    from layer_builder.resolution.waiting import Waiting
 
 _MAX_ROUNDS = 20
 
@@ -46,16 +57,21 @@ _MAX_ROUNDS = 20
 class Resolution:
     """The chosen wheels, sorted by name, and what a person should know about the choice.
 
-    `ran_code` says that code of packages may have run to come to it.
+    `ran_code` says that code of packages may have run to come to it, `waiting` what a cooldown left out.
     """
 
     picks: tuple[Pick, ...]
     warnings: tuple[str, ...] = ()
     ran_code: bool = False
+    waiting: tuple[Waiting, ...] = ()
 
 
 def resolve(
-    requirements: Requirements, target: Target, settings: Settings, allow_sdist: Collection[str] = ()
+    requirements: Requirements,
+    target: Target,
+    settings: Settings,
+    allow_sdist: Collection[str] = (),
+    cooldown: Cooldown | None = None,
 ) -> Resolution:
     """Choose the wheels that satisfy the requirements on the target.
 
@@ -65,28 +81,32 @@ def resolve(
         settings: of the installation.
         allow_sdist: normalized names of projects whose source is taken when they have no wheel. Only then
             does code of theirs run, already here: what a source needs may have to be asked of its build.
+        cooldown: how long ago the files must have been uploaded.
 
     Raises:
         ResolutionError: the requirements contradict each other, or name what does not exist.
         NoWheelError: a package has no wheel that the target loads.
         HashMismatchError: no file of a package has a hash that the requirements allow.
+        TooYoungError: what is asked for was uploaded too short a time ago.
+        UploadTimeUnknownError: there is a cooldown, and it is not known when something was uploaded.
         IndexUnreachableError, IndexDeniedError: the index does not answer, or refuses.
         AddressRefusedError: it leads where a build must not go.
         SdistNotBuildableError, SdistBuildError: a source that is allowed and needed cannot be built.
     """
     excluded: dict[str, set[str]] = {}
+    never: dict[str, set[str]] = {}  # of those, what would not load either if it were old enough
     sources: set[str] = set()
     builder: Interpreter | None = None
     for _ in range(_MAX_ROUNDS):
-        unfit = [f"{name}!={version}" for name in sorted(excluded) for version in sorted(excluded[name])]
         outcome = uv.compile_lock(
             requirements.texts,
-            [*requirements.constraints, *unfit],
+            [*requirements.constraints, *_ruled_out(excluded)],
             target,
             settings,
             requirements.origins,
             sources=sorted(sources),
             python=builder,
+            counting=cooldown,
         )
         if outcome.status != 0:
             from layer_builder.resolution import (
@@ -99,7 +119,7 @@ def resolve(
                 error = sdist.failure(outcome.stderr) or error
             without = canonicalize_name(error.details.get("package", ""))
             if not isinstance(error, NoWheelError) or without in sources or without not in allow_sdist:
-                raise error
+                raise _for_cooldown(error, outcome, requirements, target, settings, never, cooldown) from None
             builder = sdist.builder(without, target)
             sources.add(without)
             excluded.pop(without, None)
@@ -107,18 +127,32 @@ def resolve(
         wheels = fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target)
         without_wheel = [package for package, fits in wheels if not fits and package.name not in sources]
         if not without_wheel:
-            picks = [_pick(package, fits, requirements, outcome.addresses) for package, fits in wheels]
+            picks = [
+                _pick(package, fits, requirements, outcome.addresses, cooldown) for package, fits in wheels
+            ]
             if not picks:
                 raise RequirementsError(
                     f"No requirement applies to {target}: every line's marker says otherwise.",
                     hint="Check the markers after the semicolons.",
                 )
             chosen = tuple(sorted(picks, key=lambda pick: pick.name))
-            return Resolution(chosen, _warnings(outcome.stderr), ran_code=builder is not None)
-        for name, versions in _versions_that_do_not_load(
-            without_wheel, target, source_list.of(settings, requirements.origins)
+            warnings = _warnings(outcome.stderr)
+            held: tuple[Waiting, ...] = ()
+            if cooldown:
+                from layer_builder.resolution import waiting
+
+                taken = {str(package.name): package.version for package, _ in wheels if package.version}
+                warnings += _of_unknown_age(outcome, taken, cooldown)
+                lock = _without_cooldown(requirements, target, settings, never)
+                held = waiting.compared(lock, taken, partial(fitting, target=target), cooldown)
+                warnings += waiting.told(held, cooldown, known=bool(lock))
+            return Resolution(chosen, warnings, builder is not None, held)
+        places = source_list.of(settings, requirements.origins)
+        for name, (versions, lasting) in _versions_that_do_not_load(
+            without_wheel, target, places, cooldown
         ).items():
             excluded.setdefault(name, set()).update(versions)
+            never.setdefault(name, set()).update(lasting)
     raise ResolutionError(
         f"No set of versions that loads on {target} was found in {_MAX_ROUNDS} rounds.",
         hint="Pin the versions that matter, or take a newer runtime.",
@@ -158,22 +192,89 @@ def lock_environment(target: Target) -> dict[str, str | Set[str]]:
     return {**target.environment, "extras": frozenset(), "dependency_groups": frozenset()}
 
 
+def _ruled_out(versions: Mapping[str, Collection[str]]) -> list[str]:
+    return [f"{name}!={version}" for name in sorted(versions) for version in sorted(versions[name])]
+
+
+def _without_cooldown(
+    requirements: Requirements, target: Target, settings: Settings, never: Mapping[str, Collection[str]]
+) -> str:
+    """Ask what would be chosen if there were no cooldown, without building anything; empty if nothing."""
+    constraints = [*requirements.constraints, *_ruled_out(never)]
+    try:
+        return uv.compile_lock(requirements.texts, constraints, target, settings, requirements.origins).lock
+    except BuildError:
+        return ""  # what only explains must not be what fails
+
+
+def _for_cooldown(
+    error: BuildError,
+    outcome: Outcome,
+    requirements: Requirements,
+    target: Target,
+    settings: Settings,
+    never: Mapping[str, Collection[str]],
+    cooldown: Cooldown | None,
+) -> BuildError:
+    """Say that it is for the cooldown that nothing is found, if it is; else the error as it was."""
+    if not cooldown or error.exit_status == EXIT_RETRY or isinstance(error, SdistBuildError):
+        return error
+    from layer_builder.resolution import waiting
+
+    lock = _without_cooldown(requirements, target, settings, never)
+    fits = partial(fitting, target=target)
+    return waiting.failure(outcome.stderr, lock, requirements, fits, cooldown) or error
+
+
+def _of_unknown_age(outcome: Outcome, taken: Collection[str], cooldown: Cooldown) -> tuple[str, ...]:
+    """Warn of files without an upload time, or refuse: uv takes an old version of what needs them instead.
+
+    Raises:
+        UploadTimeUnknownError: a package is not even considered for that.
+    """
+    from layer_builder.resolution import waiting
+
+    timeless = waiting.without_time(outcome.stderr)
+    if unknown := timeless - set(taken):
+        raise waiting.unknown(unknown, cooldown)
+    warnings = []
+    if some := sorted(timeless):
+        warnings.append(
+            f"Of {wording.listed(some)}, files were left out of which the package index does not say since "
+            "when it has them."
+        )
+    if spared := sorted(outcome.ageless & set(taken)):
+        warnings.append(
+            f"No cooldown was applied to {wording.listed(spared)}: the installation spares their index."
+        )
+    return tuple(warnings)
+
+
 def _versions_that_do_not_load(
-    packages: Sequence[Package], target: Target, sources: Sources
-) -> dict[str, set[str]]:
-    """List, by project, the versions uv would take although none of their wheels loads."""
+    packages: Sequence[Package], target: Target, sources: Sources, cooldown: Cooldown | None = None
+) -> dict[str, tuple[set[str], set[str]]]:
+    """List, by project, the versions uv would take although none of their wheels loads, and of these again
+    those of which no wheel loads that is too young, either.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     from layer_builder.indexes import index, web
 
     loads, seen_by_uv = frozenset(target.tags), frozenset(target.as_uv_sees_it.tags)
 
-    def find(package: Package) -> tuple[str, set[str]]:
-        versions = {str(package.version)}  # the one it took: so each round gets somewhere
-        wheels = index.wheels_among(sources.files_of(package.name))
-        good = {wheel.version for wheel in wheels if wheel.tags & loads}
-        taken = {wheel.version for wheel in wheels if wheel.tags & seen_by_uv}
-        return package.name, versions | {str(version) for version in taken - good}
+    def unfit(files: Iterable[IndexedFile], took: str) -> set[str]:
+        wheels = index.wheels_among(files)
+        good = {str(wheel.version) for wheel in wheels if wheel.tags & loads}
+        return {took, *(str(wheel.version) for wheel in wheels if wheel.tags & seen_by_uv)} - good
+
+    def find(package: Package) -> tuple[str, tuple[set[str], set[str]]]:
+        name, took = package.name, str(package.version)
+        files = sources.files_of(name)
+        old = [
+            file for file in files if not cooldown or file.is_ageless or cooldown.admits(name, file.uploaded)
+        ]
+        # With the one it took, whatever the page says: so each round gets somewhere.
+        return name, (unfit(old, took) | {took}, unfit(files, took))
 
     with ThreadPoolExecutor(min(len(packages), web.CONNECTIONS)) as pool:
         return dict(pool.map(find, packages))
@@ -184,6 +285,7 @@ def _pick(
     wheels: list[PackageWheel],
     requirements: Requirements,
     addresses: Mapping[str, str],
+    cooldown: Cooldown | None = None,
 ) -> Pick:
     """Take the best wheel, or the source, among those whose hash the requirements allow.
 
@@ -210,6 +312,14 @@ def _pick(
                 details={"package": name, "version": version, "allowed": sorted(allowed)},
             )
         file = matching[0]
+    uploaded = file.upload_time and age.time_of(file.upload_time.isoformat())
+    if cooldown and not cooldown.admits(name, uploaded):
+        raise TooYoungError(
+            f"The file chosen for {name} {version}, {file.filename}, is too young for the cooldown of "
+            f"{age.worded(cooldown.longest)}.",
+            hint="Take an older version.",
+            details={"package": name, "version": version},
+        )
     url = addresses.get(str(file.url), "") if addresses else str(file.url)
     if not url:  # what uv says may be what code that it ran would have it say
         raise ResolutionError(
@@ -222,4 +332,5 @@ def _pick(
 
 def _warnings(stderr: str) -> tuple[str, ...]:
     prefix = "warning: "
-    return tuple(line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix))
+    found = (line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix))
+    return tuple(one for one in found if "` is missing an upload date" not in one)  # one for each file

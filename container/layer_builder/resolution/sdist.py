@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.settings import Settings
     from layer_builder.ground.target import Target
@@ -70,7 +71,11 @@ def builder(project: str, target: Target) -> Interpreter:
 
 
 def as_wheels(
-    picks: Sequence[Pick], target: Target, settings: Settings, origins: Origins = _NOWHERE_ELSE
+    picks: Sequence[Pick],
+    target: Target,
+    settings: Settings,
+    origins: Origins = _NOWHERE_ELSE,
+    cooldown: Cooldown | None = None,
 ) -> list[Pick]:
     """Put the wheels built of them in the place of sources; what was built once is taken from the cache.
 
@@ -79,7 +84,7 @@ def as_wheels(
         SdistBuildError: a build fails, takes too long, or gives another package's wheel.
         IndexUnreachableError, HashMismatchError: see `fetch`.
     """
-    return [_as_wheel(pick, target, settings, origins) if pick.is_sdist else pick for pick in picks]
+    return [_as_wheel(pick, target, settings, origins, cooldown) if pick.is_sdist else pick for pick in picks]
 
 
 def failure(output: str) -> SdistBuildError | None:
@@ -99,7 +104,9 @@ def _failure(output: str, name: str) -> SdistBuildError:
     )
 
 
-def _as_wheel(pick: Pick, target: Target, settings: Settings, origins: Origins) -> Pick:
+def _as_wheel(
+    pick: Pick, target: Target, settings: Settings, origins: Origins, cooldown: Cooldown | None
+) -> Pick:
     note = path_of(pick, settings).with_name(f"{target.runtime.name}-{target.architecture}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_bytes())
@@ -109,7 +116,7 @@ def _as_wheel(pick: Pick, target: Target, settings: Settings, origins: Origins) 
     python = builder(pick.name, target)
     source = fetch_file(pick, settings, origins)
     with files.temporary() as folder:
-        wheel = _build(pick, source, folder, python, settings, origins)
+        wheel = _build(pick, source, folder, python, settings, origins, cooldown)
         _check(pick, wheel, target)
         content = wheel.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -120,10 +127,16 @@ def _as_wheel(pick: Pick, target: Target, settings: Settings, origins: Origins) 
 
 
 def _build(
-    pick: Pick, source: Path, folder: Path, python: Interpreter, settings: Settings, origins: Origins
+    pick: Pick,
+    source: Path,
+    folder: Path,
+    python: Interpreter,
+    settings: Settings,
+    origins: Origins,
+    cooldown: Cooldown | None,
 ) -> Path:
     try:
-        outcome = uv.build_wheel(source, folder, python, settings, origins)
+        outcome = uv.build_wheel(source, folder, python, settings, origins, cooldown)
     except subprocess.TimeoutExpired as error:
         raise SdistBuildError(
             f"The source of {pick.name} {pick.version} was not built within {uv.TIMEOUT} seconds.",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from layer_builder.ground import confinement
+from layer_builder.ground import confinement, cooldown
 from layer_builder.ground.errors import IndexUnreachableError, SdistBuildError
 from layer_builder.indexes import public_index
 from layer_builder.indexes import sources as source_list
@@ -30,6 +30,7 @@ from layer_builder.indexes import sources as source_list
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from layer_builder.ground.cooldown import Cooldown
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.settings import Settings
     from layer_builder.ground.target import Target
@@ -55,12 +56,14 @@ class Outcome:
         lock: its text; empty when it failed.
         stderr: what it said.
         addresses: where files are in truth, by the addresses that the lock has for them, if those differ.
+        ageless: projects that no cooldown was applied to, as the installation spares their index.
     """
 
     status: int
     lock: str
     stderr: str
     addresses: Mapping[str, str] = field(default_factory=dict)
+    ageless: frozenset[str] = frozenset()
 
 
 def compile_lock(
@@ -72,6 +75,7 @@ def compile_lock(
     *,
     sources: Sequence[str] = (),
     python: Interpreter | None = None,
+    counting: Cooldown | None = None,
 ) -> Outcome:
     """Resolve requirements for a target to wheels only, whatever this machine is.
 
@@ -83,6 +87,7 @@ def compile_lock(
         origins: what the requirements say of where packages come from.
         sources: projects that are taken as sources, and which uv may build to learn what they depend on.
         python: the interpreter that does that, of the target's version.
+        counting: how long ago files must have been uploaded, those that builds need among them.
 
     Raises:
         IndexUnreachableError: it takes too long.
@@ -92,6 +97,7 @@ def compile_lock(
         # Not into a file, which the code of a source that is built could write again.
         command = [
             *_command(target, python),
+            *cooldown.uv_options(counting),
             *(f"--no-binary={name}" for name in sources),
             *("--format", "pylock.toml", "--no-header"),
         ]
@@ -102,7 +108,7 @@ def compile_lock(
         places = source_list.of(settings, origins)
         if python or not places.is_public:
             more = _build_environment(folder, python) if python else {}
-            with _in_time(sources), _relayed(places, folder) as (relay, environment):
+            with _in_time(sources), _relayed(places, folder, counting) as (relay, environment):
                 if python:
                     done = _run_confined(command, requirements, environment | more, folder, python, relay)
                 else:
@@ -110,7 +116,8 @@ def compile_lock(
             if relay.error and (done.returncode != 0 or relay.misled):
                 raise relay.error
             lock = done.stdout if done.returncode == 0 else ""
-            return Outcome(done.returncode, lock, relay.without_address(done.stderr), relay.addresses)
+            said = relay.without_address(done.stderr)
+            return Outcome(done.returncode, lock, said, relay.addresses, frozenset(relay.ageless))
         configuration = _configuration(settings)
         if configuration:
             file = Path(folder, "uv.toml")
@@ -126,14 +133,16 @@ def compile_lock(
 
 
 @contextmanager
-def _relayed(places: Sources, folder: str) -> Iterator[tuple[Relay, dict[str, str]]]:
+def _relayed(
+    places: Sources, folder: str, counting: Cooldown | None = None
+) -> Iterator[tuple[Relay, dict[str, str]]]:
     """Give uv a relay for its index, an environment in which that is all it knows, and a cache of its own.
 
     Addresses of a relay are good for one run, so what is kept under them is, too.
     """
     from layer_builder.resolution.relay import Relay
 
-    with Relay(places) as relay:
+    with Relay(places, counting) as relay:
         yield (
             relay,
             {
@@ -170,11 +179,16 @@ def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
 
 
 def build_wheel(
-    file: Path, folder: Path, python: Interpreter, settings: Settings, origins: Origins
+    file: Path,
+    folder: Path,
+    python: Interpreter,
+    settings: Settings,
+    origins: Origins,
+    counting: Cooldown | None = None,
 ) -> Outcome:
     """Build a source distribution to a wheel in `folder`/out, isolated, with `folder` as its HOME.
 
-    What the build needs comes from the indexes too, as wheels only.
+    What the build needs comes from the indexes too, as wheels only, and subject to the same cooldown.
 
     Raises:
         subprocess.TimeoutExpired: it takes more than `TIMEOUT` seconds; nothing of it runs on.
@@ -182,10 +196,11 @@ def build_wheel(
     """
     command = [
         *(public_index.uv(), "build", "--wheel", "--no-build"),  # of others
+        *cooldown.uv_options(counting),
         *("--python", str(python.path), "--out-dir", str(folder / "out")),
         *("--color", "never", "--no-progress", str(file)),
     ]
-    with _relayed(source_list.of(settings, origins), str(folder)) as (relay, environment):
+    with _relayed(source_list.of(settings, origins), str(folder), counting) as (relay, environment):
         environment |= _build_environment(str(folder), python)
         done = _run_confined(command, (), environment, str(folder), python, relay, file)
     if relay.error and done.returncode != 0:

@@ -111,6 +111,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     error: BuildError | None = None
+    cooldown: dict[str, Any] | None = None
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -133,6 +134,7 @@ class Report:
             "builder": {"version": __version__},
             "target": {"architecture": self.architecture or None, "runtime": self.runtime or None},
             "requirements": self.requirements,
+            "cooldown": self.cooldown,
             "layer": asdict(self.layer) if self.layer and not error else None,
             "packages": [asdict(package) for package in self.packages],
             "system_packages": [asdict(package) for package in self.system_packages],

@@ -112,6 +112,7 @@ class Index:
         before: called with each path before it is answered.
         moved: where a path redirects to.
         size: what a page announces of a file's length.
+        uploaded: since when it has a file, as a page says it (PEP 700); None where it does not say it.
         login: user and password that it wants, as `user:password`.
         seen: the Authorization header of each request.
         host: the address that it listens on.
@@ -126,6 +127,7 @@ class Index:
     truncate: Callable[[str], bool] = lambda _: False
     moved: Callable[[str], str] = lambda _: ""
     size: Callable[[str], int | None] = lambda _: None
+    uploaded: Callable[[str], str | None] = lambda _: None
     login: str = ""
     seen: list[str | None] = field(default_factory=list)
     host: str = "127.0.0.1"
@@ -219,6 +221,7 @@ class Index:
                     "url": f"/files/{n}",
                     "hashes": {"sha256": d},
                     **({"size": size} if (size := self.size(n)) is not None else {}),
+                    **({"upload-time": time} if (time := self.uploaded(n)) else {}),
                 }
                 for n, d in digests.items()
             ],
