@@ -96,6 +96,7 @@ class Outcome:
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
             "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],
             "alongside": [dict(one) for one in self.published.alongside] if self.published else [],
+            "cooldown": dict(self.report.cooldown) if self.report and self.report.cooldown else None,
             "checks": self._checks(),
             "trial": self._trial(),
             "warnings": [

@@ -142,6 +142,10 @@ def _target(
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
     command += _about_size(settings, room)
+    if settings.cooldown:
+        command.append(f"--cooldown={settings.cooldown}")
+    for package in settings.cooldown_exempt:
+        command.append(f"--cooldown-exempt={package}")
     if try_layers:
         command.append("--no-import-check")
     return replace(target, job=replace(target.job, command=tuple(command)))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "layerdrop/report/1"
 _MAX_WARNINGS = 200
+_MAX_LEFT_OUT = 200
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,6 +70,7 @@ class Report:
     system_packages: Sequence[Mapping[str, Any]]
     checks: Mapping[str, Any]
     warnings: Sequence[str]
+    cooldown: Mapping[str, Any] | None = None
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -95,6 +97,8 @@ class Report:
             system_packages=tuple(map(_system_package, document.get("system_packages", ()))),
             checks=_shallow(dict(document["checks"])),
             warnings=tuple(wording.sentence(str(one)) for one in document["warnings"][:_MAX_WARNINGS]),
+            # A job that began before the builder knew of it reports none.
+            cooldown=_cooldown(document.get("cooldown")),
         )
 
     def layer_for(self, target: Target, bucket: str) -> BuiltLayer:
@@ -167,6 +171,28 @@ def _system_package(document: Mapping[str, Any]) -> Mapping[str, Any]:
                 "needed_by": [str(one) for one in file.get("needed_by", ())],
             }
             for file in document["files"]
+        ],
+    }
+
+
+def _cooldown(document: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if document is None:
+        return None
+
+    def text(value: Any) -> str | None:
+        return None if value is None else str(value)
+
+    return {
+        "duration": str(document["duration"]),
+        "cutoff": str(document["cutoff"]),
+        "exempt": [str(one) for one in document["exempt"][:_MAX_LEFT_OUT]],
+        "left_out": [
+            {
+                "package": str(one["package"]),
+                "version": str(one["version"]),
+                **{key: text(one[key]) for key in ("taken", "uploaded", "admitted_from")},
+            }
+            for one in document["left_out"][:_MAX_LEFT_OUT]
         ],
     }
 

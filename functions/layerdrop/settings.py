@@ -44,6 +44,10 @@ _LAYER_VERSION = re.compile(
     r"arn:aws[a-z-]{0,20}:lambda:[a-z0-9-]{1,30}:\d{12}:layer:[A-Za-z0-9_-]{1,140}:[1-9]\d{0,9}", re.ASCII
 )
 _MOST_OTHER_LAYERS = 4
+# As the builder reads it, which says no more of it than this.
+_DURATION = re.compile(r"([1-9][0-9]{0,4}) (hour|day|week)s?", re.ASCII | re.IGNORECASE)
+_HOURS = {"hour": 1, "day": 24, "week": 168}
+_LONGEST_COOLDOWN = 365 * 24
 # https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
 _ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
 
@@ -66,6 +70,8 @@ class Settings:
     exclude: tuple[str, ...] = ()
     size_limit: int | None = None
     alongside: tuple[str, ...] = ()
+    cooldown: str | None = None
+    cooldown_exempt: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Settings:
@@ -181,6 +187,16 @@ def _bytes(key: str, value: Any) -> int:
     return value
 
 
+def _duration(key: str, value: Any) -> str:
+    good = "a text such as 7 days, 36 hours or 2 weeks, from 1 hour to 365 days"
+    if not isinstance(value, str):
+        _refuse_type(key, value, good)
+    match = _DURATION.fullmatch(value)
+    if not match or int(match[1]) * _HOURS[match[2].lower()] > _LONGEST_COOLDOWN:
+        _refuse_value(key, value, good)
+    return value
+
+
 def _list(
     good: str, fits: Callable[[str], object], most: int = _LONGEST_LIST
 ) -> Callable[[str, Any], tuple[str, ...]]:
@@ -239,6 +255,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
         _LAYER_VERSION.fullmatch,
         _MOST_OTHER_LAYERS,
     ),
+    "cooldown": _duration,
+    "cooldown-exempt": _list("the name of a package", _PACKAGE.fullmatch),
 }
 
 

@@ -89,6 +89,7 @@ REQUIREMENTS: list[Poison] = [
             ("friendly==1\nfriendly==2", "RESOLUTION_FAILED"),
             ("friendly==99", "RESOLUTION_FAILED"),
             ("no-such-project-anywhere", "RESOLUTION_FAILED"),
+            (settings('cooldown = "7 days"').replace("six", "friendly"), "UPLOAD_TIME_UNKNOWN"),
             ("friendly==1.0 --hash=sha256:" + "0" * 64, "HASH_MISMATCH"),
         )
     )

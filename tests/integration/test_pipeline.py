@@ -115,6 +115,24 @@ def test_the_settings_say_what_stays_out_and_how_large_it_may_be(pipeline: Pipel
     assert "the limit for it is 30,000" in manifest["error"]["message"]
 
 
+def test_what_is_too_young_is_not_taken_and_the_manifest_says_so(pipeline: Pipeline, folder: str) -> None:
+    """A year is long enough for certifi to have had releases since."""
+    manifest = pipeline.build(f"{folder}/requirements.txt", settings(cooldown='"365 days"') + "certifi\n")
+    jsonschema.validate(manifest, SCHEMA)
+    assert manifest["status"] == "SUCCEEDED", manifest["error"]
+    [layer] = manifest["layers"]
+    [one] = layer["cooldown"]["left_out"]
+    assert (one["package"], one["taken"]) == ("certifi", layer["packages"][0]["version"])
+    assert one["uploaded"] > layer["cooldown"]["cutoff"]
+    newest = f"certifi == {one['version']}\n"
+    manifest = pipeline.build(f"{folder}/requirements.txt", settings(cooldown='"365 days"') + newest)
+    assert manifest["error"]["code"] == "PACKAGE_TOO_YOUNG"
+    exempt = settings(cooldown='"365 days"', **{"cooldown-exempt": '["Certifi"]'})
+    manifest = pipeline.build(f"{folder}/requirements.txt", exempt + newest)
+    assert manifest["status"] == "SUCCEEDED", manifest["error"]
+    assert manifest["layers"][0]["cooldown"]["exempt"] == ["certifi"]
+
+
 @pytest.mark.parametrize(
     ("key", "content", "code"),
     [

@@ -107,8 +107,8 @@ def test_lists_at_their_longest_are_taken() -> None:
     packages = [f"{'p' * 126}{number:02}" for number in range(50)]
     lines = [f"{key} = {json.dumps(value)}" for key, value in (
         ("constraints", constraints), ("allow-sdist", packages), ("system-libraries", packages),
-        ("exclude", packages), ("alongside", [f"arn:aws:lambda:eu-west-1:111122223333:layer:{'l' * 140}:{n}"
-                                              for n in range(1, 5)]),
+        ("exclude", packages), ("cooldown-exempt", packages),
+        ("alongside", [f"arn:aws:lambda:eu-west-1:111122223333:layer:{'l' * 140}:{n}" for n in range(1, 5)]),
         ("share-with", [f"{number:012}" for number in range(50)]),
         ("description", "d" * 256), ("license", "l" * 512),
     )]  # fmt: skip

@@ -54,6 +54,8 @@ def planned(
     excluded=st.lists(
         st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,100}[A-Za-z0-9])?", fullmatch=True), max_size=3
     ),
+    cooldown=st.none()
+    | st.builds("{} {}s".format, st.integers(1, 52), st.sampled_from(["Hour", "day", "week"])),
     limit=st.none() | st.integers(1, 262_144_000),
     room=st.integers(1, 262_144_000),
 )
@@ -69,6 +71,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     fit: bool,
     slim: bool,
     excluded: list[str],
+    cooldown: str | None,
     limit: int | None,
     room: int,
 ) -> None:
@@ -85,6 +88,8 @@ def test_the_builder_reads_the_command_as_it_was_meant(
         slim=slim,
         exclude=tuple(excluded),
         size_limit=limit,
+        cooldown=cooldown,
+        cooldown_exempt=tuple(excluded),
     )
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input, room)
     # As the builder's main() does it, odd forms of the original tool included.
@@ -105,6 +110,8 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert options.system_libraries == (libraries or ("auto",))
     assert (options.fit, options.slim, options.exclude) == (fit, slim, tuple(excluded))
     assert options.size_limit == min(limit or 262_144_000, room)
+    assert (options.cooldown, options.cooldown_exempt) == (cooldown or "", tuple(excluded))
+    assert (options.rule is None) == (cooldown is None)
     assert options.staging == f"s3://bucket/{target.staging}"
     assert options.report_place == f"s3://bucket/{target.staged('report.json', 1)}"
     assert options.reuse == f"s3://bucket/{target.shelf}"

@@ -21,6 +21,21 @@ TARGET = Target(
     "py313-arm64", "arm64", "python3.13", "web-py313-arm64", None, None, (), JOB, "builds/web-1/secret/"
 )
 SHA256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+COOLDOWN = {
+    "duration": "7 days",
+    "cutoff": "2026-11-14T10:00:00Z",
+    "exempt": ["ours"],
+    "left_out": [
+        {
+            "package": "six",
+            "version": "2.0",
+            "taken": "1.17.0",
+            "uploaded": "2026-11-20T10:00:00Z",
+            "admitted_from": "2026-11-27T10:00:00Z",
+        },
+        {"package": "app", "version": "9", "taken": None, "uploaded": None, "admitted_from": None},
+    ],
+}
 
 
 def written(error: builder_errors.BuildError | None = None) -> builder_report.Report:
@@ -70,6 +85,29 @@ def test_reads_what_the_builder_writes(
     for part in ("packages", "system_packages"):
         assert manifest["layers"][0][part] == json.loads(text)[part] != []
     assert manifest["layers"][0]["warnings"] == ["watch out"]
+
+
+@pytest.mark.parametrize("found", [None, COOLDOWN], ids=["none", "some"])
+def test_the_manifest_tells_of_a_cooldown_as_the_builder_does(
+    report_schema: jsonschema.Draft202012Validator,
+    manifest_schema: jsonschema.Draft202012Validator,
+    found: dict[str, Any] | None,
+) -> None:
+    one = written()
+    one.cooldown = found
+    report_schema.validate(json.loads(one.to_json()))
+    report = Report.from_text(one.to_json().decode())
+    outcome = Outcome(
+        TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False, "layers/a.zip"), report
+    )
+    manifest = finished(INPUT, EXECUTION, "2026-11-20T10:00:01Z", [outcome]).to_json()
+    manifest_schema.validate(manifest)
+    assert manifest["layers"][0]["cooldown"] == found
+    old = json.loads(one.to_json())
+    del old["cooldown"]
+    assert Report.from_text(json.dumps(old)).cooldown is None
+    with pytest.raises(BuildError):
+        Report.from_text(json.dumps({**old, "cooldown": ["7 days"]}))
 
 
 def test_reads_what_the_builder_wrote_before_it_knew_of_system_packages() -> None:

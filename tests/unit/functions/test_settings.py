@@ -49,6 +49,9 @@ blocks = st.fixed_dictionaries(
         "alongside": st.lists(
             st.from_regex(LAYER_VERSION, fullmatch=True), unique=True, max_size=4
         ),
+        "cooldown": st.builds("{} {}{}".format, st.integers(1, 52),
+                              st.sampled_from(["hour", "day", "week"]), st.sampled_from(["", "s"])),
+        "cooldown-exempt": st.lists(packages, unique=True, max_size=3),
     },
 )  # fmt: skip
 
@@ -85,6 +88,8 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "exclude": list(parsed.exclude),
         "size-limit": parsed.size_limit,
         "alongside": list(parsed.alongside),
+        "cooldown": parsed.cooldown,
+        "cooldown-exempt": list(parsed.cooldown_exempt),
     } == {
         "name": None,
         "runtimes": [],
@@ -100,6 +105,8 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "exclude": [],
         "size-limit": None,
         "alongside": [],
+        "cooldown": None,
+        "cooldown-exempt": [],
     } | {
         key: [value] if key == "system-libraries" and isinstance(value, str) else value
         for key, value in values.items()
@@ -214,6 +221,15 @@ def test_without_a_block_all_is_default(text: str) -> None:
             f"alongside = {['arn:aws:lambda:r:111122223333:layer:x:1'] * 5}",
             ["alongside", "5 entries", "most 4"],
         ),
+        ("cooldown = 7", ["cooldown", "7", "a text such as 7 days"]),
+        ('cooldown = "0 days"', ["cooldown", '"0 days"', "from 1 hour to 365 days"]),
+        ('cooldown = "53 weeks"', ["cooldown", '"53 weeks"', "365 days"]),
+        ('cooldown = "99999 weeks"', ["cooldown", "365 days"]),
+        ('cooldown = "7 days "', ["cooldown", "7 days, 36 hours or 2 weeks"]),
+        ('cooldown = "P7D"', ["cooldown", '"P7D"', "7 days"]),
+        ('cooldown = "--slim"', ["cooldown", '"--slim"', "7 days"]),
+        ('cooldown-exempt = "boto3"', ["cooldown-exempt", "list of texts"]),
+        ('cooldown-exempt = ["--slim"]', ["cooldown-exempt", '"--slim"', "package"]),
     ],
 )
 def test_refuses_and_names_key_value_and_the_good_ones(line: str, words: list[str]) -> None:

@@ -594,6 +594,8 @@ def test_jobs_are_told_of_indexes_alike_and_given_no_secret(resources: dict[str,
     assert all(first["Environment"] == other["Environment"] for other in others)
     names = [variable["Name"] for variable in first["Environment"]]
     assert {"LAYER_BUILDER_INDEX_SECRET", "LAYER_BUILDER_CODEARTIFACT"} <= set(names)
+    # No job definition is left out: whoever could choose one without would be rid of the cooldown.
+    assert {"LAYER_BUILDER_COOLDOWN", "LAYER_BUILDER_COOLDOWN_EXEMPT"} <= set(names)
     for definition in (first, *others):
         assert "Secrets" not in definition, "a package's code could read them in the environment"
         assert "LinuxParameters" not in definition, "an init process would show its environment"
