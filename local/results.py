@@ -18,7 +18,7 @@ from local.clients import Clients
 from local.progress import label
 from local.watch import Progress, Upload
 
-FIGURES: Final = ("Packages", "Zip", "Unzipped", "Time")
+FIGURES: Final = ("Zip", "Unzipped", "Time")
 TRIED: Final = ("Import", "Cold start")
 
 
@@ -99,18 +99,21 @@ def _show_layers(layers: list[tuple[dict[str, Any], float]], console: Console) -
     longest = max(len(layer["layer_name"]) + len(layer["layer_version_arn"]) for layer, _ in layers)
     tried = any(_tried(layer) for layer, _ in layers)
     wide = console.width >= longest + (74 if tried else 50)  # the figures' columns and the space between all
+    # Names are to be read whole, and what a function takes to start says more than how many packages it has.
+    name = max(len(layer["layer_name"]) for layer, _ in layers)
+    counted = not tried or console.width >= name + 66
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("Layer", style="bold", overflow="fold")
     if wide:
         table.add_column("Version", style="cyan", no_wrap=True)
-    for name in (*FIGURES, *(TRIED if tried else ())):
-        table.add_column(name, justify="right", no_wrap=True)
+    for figure in (*(("Packages",) if counted else ()), *FIGURES, *(TRIED if tried else ())):
+        table.add_column(figure, justify="right", no_wrap=True)
     for layer, seconds in layers:
         size = layer["zip"]
         table.add_row(
             layer["layer_name"],
             *([layer["layer_version_arn"]] if wide else []),
-            str(len(layer["packages"])),
+            *([str(len(layer["packages"]))] if counted else []),
             f"{size['bytes'] / 1e6:.1f} MB",
             f"{size['unzipped_bytes'] / 1e6:.1f} MB",
             f"{seconds:.1f} s",

@@ -230,6 +230,7 @@ def test_the_table_has_what_a_real_function_took(width: int) -> None:
     [line] = [line for line in table.splitlines() if line.strip().startswith("web ")]
     assert line.split()[-4:] == ["1,280", "ms", "1,411", "ms"]
     assert "! old: not tried: There is no python3.14 on this machine." in table
+    assert "data-py313-x86_64 " in shown(layer("data-py313-x86_64", trial=TRIAL))
     assert "Import" not in shown(untried, layer("disabled", trial={"result": "disabled"}), layer("none"))
 
 
