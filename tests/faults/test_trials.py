@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from layer_builder.ground import interpreter
 from tests.conftest import sampled
 
 from .harness import Pipeline
-from .proxy import KINDS, Call
+from .proxy import KINDS
 from .test_aws_faults import nth, of
 
 HERE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
@@ -235,20 +235,3 @@ def older(pipeline: Pipeline, name: str) -> None:
     function = lambda_backends[ACCOUNT_ID][REGION].get_function(name)
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - 7200))
     function.last_modified = f"{when}.000+0000"
-
-
-def matching(operation: str, token: str) -> Callable[[Call], bool]:
-    mine = of(token)
-    return lambda call: call.operation == operation and mine(call)
-
-
-@needs_python
-@pytest.mark.long
-def test_an_account_that_stays_full_is_said(pipeline: Pipeline, tried: Any) -> None:
-    rule = pipeline.fail(matching("CreateFunction", "triedfull"), "throttled", 10**6)
-    manifest = upload(pipeline, "triedfull")
-    pipeline.proxy.rules.remove(rule)
-    assert manifest["error"]["code"] == "TRIAL_NOT_POSSIBLE"
-    assert "TooManyRequests" in manifest["error"]["message"]
-    assert pipeline.versions(f"triedfull-{LAYER}") == {}
-    tried("an account that stays throttled", 1, 1)
