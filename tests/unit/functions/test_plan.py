@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layer_builder import cli
+from layer_builder.ground import cooldown
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_key import InputKey
 from layerdrop.options_file import split
 from layerdrop.plan import Workshop, plan
 from layerdrop.settings import Settings
+from layerdrop.settings import parse as parse_settings
 from layerdrop.target import Target
 
 EXECUTION = Execution("arn", "web-1", "now")
@@ -54,8 +56,7 @@ def planned(
     excluded=st.lists(
         st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,100}[A-Za-z0-9])?", fullmatch=True), max_size=3
     ),
-    cooldown=st.none()
-    | st.builds("{} {}s".format, st.integers(1, 52), st.sampled_from(["Hour", "day", "week"])),
+    age=st.none() | st.builds("{} {}s".format, st.integers(1, 52), st.sampled_from(["Hour", "day", "week"])),
     limit=st.none() | st.integers(1, 262_144_000),
     room=st.integers(1, 262_144_000),
 )
@@ -71,7 +72,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     fit: bool,
     slim: bool,
     excluded: list[str],
-    cooldown: str | None,
+    age: str | None,
     limit: int | None,
     room: int,
 ) -> None:
@@ -88,7 +89,7 @@ def test_the_builder_reads_the_command_as_it_was_meant(
         slim=slim,
         exclude=tuple(excluded),
         size_limit=limit,
-        cooldown=cooldown,
+        cooldown=age,
         cooldown_exempt=tuple(excluded),
     )
     (target,) = planned(InputKey("arm64", None, (key,), ""), settings, build_input, room)
@@ -110,14 +111,28 @@ def test_the_builder_reads_the_command_as_it_was_meant(
     assert options.system_libraries == (libraries or ("auto",))
     assert (options.fit, options.slim, options.exclude) == (fit, slim, tuple(excluded))
     assert options.size_limit == min(limit or 262_144_000, room)
-    assert (options.cooldown, options.cooldown_exempt) == (cooldown or "", tuple(excluded))
-    assert (options.rule is None) == (cooldown is None)
+    assert (options.cooldown, options.cooldown_exempt) == (age or "", tuple(excluded))
+    assert (options.rule is None) == (age is None)
     assert options.staging == f"s3://bucket/{target.staging}"
     assert options.report_place == f"s3://bucket/{target.staged('report.json', 1)}"
     assert options.reuse == f"s3://bucket/{target.shelf}"
     assert target.shelf == (f"layers/{target.layer_name}/" if sdists else "layers/")
     assert not options.output
     assert not options.publish_bucket, "publishing belongs to one function's role"
+
+
+@given(st.integers(0, 9000), st.sampled_from(["hour", "hours", "Day", "days", "week", "WEEKS", "month", "d"]))
+def test_a_cooldown_that_is_taken_is_one_for_the_builder_too(number: int, unit: str) -> None:
+    try:
+        parse_settings(f'# /// layer\n# cooldown = "{number} {unit}"\n# ///\n')
+        taken = True
+    except BuildError:
+        taken = False
+    try:
+        cooldown.parse(f"{number} {unit}")
+        assert taken
+    except ValueError:
+        assert not taken
 
 
 def test_what_a_command_tells_is_short_whatever_the_settings_ask() -> None:

@@ -14,6 +14,8 @@ import cfnlint.api
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from layer_builder import environment as builder_environment
+from layer_builder.ground import cooldown
 from layerdrop import environment
 from layerdrop.input_key import PREFIX, SUFFIX
 from layerdrop.layer_name import layer_name
@@ -601,6 +603,27 @@ def test_jobs_are_told_of_indexes_alike_and_given_no_secret(resources: dict[str,
         assert "LinuxParameters" not in definition, "an init process would show its environment"
     ours = (action for action, _ in grants(resources, "JobExecutionRole"))
     assert not [action for action in ours if action.startswith("secretsmanager:")]
+
+
+def test_a_cooldown_of_the_stack_is_one_that_jobs_can_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that none can read would fail every build."""
+    pattern = PARAMETERS["Cooldown"]["AllowedPattern"]
+    for number in range(-1, 1100):
+        for unit in ("hour", "day", "week"):
+            for text in (f"{number} {unit}", f"{number} {unit}s"):
+                try:
+                    good = bool(cooldown.parse(text))
+                except ValueError:
+                    good = False
+                assert bool(re.search(pattern, text)) == (good and number < 1000), text
+    assert not re.search(pattern, "7 days\nx")
+    exempt = PARAMETERS["CooldownExempt"]["AllowedPattern"]
+    arn = "arn:aws:codeartifact:eu-west-1:111122223333:repository/d/r"
+    given = f"Our_Lib,https://packages.example.com:8443/simple/,{arn}"
+    assert re.search(exempt, given)
+    monkeypatch.setenv("LAYER_BUILDER_COOLDOWN_EXEMPT", given)
+    assert len(builder_environment.read().ageless) == 2
+    assert not re.search(exempt, "https://user:password@packages.example.com/")
 
 
 @pytest.mark.parametrize("name", ["IndexUrl", "ExtraIndexUrls", "AllowedIndexes", "HttpsProxy"])
