@@ -231,7 +231,8 @@ def _without_excluded(picks: Sequence[Pick], options: Options, report: Report) -
         RequirementsError: nothing is left.
     """
     names = {pick.name for pick in picks}
-    for name in sorted(options.excluded - names):
+    # A lock of ours has been written without them.
+    for name in () if lock.is_lock(options.path) else sorted(options.excluded - names):
         near = get_close_matches(name, names, n=1)
         report.warnings.append(
             f"Nothing requires {name}, so there is nothing of it to exclude."

@@ -63,6 +63,14 @@ def plan(
             "Take versions that have wheels and leave the setting out; or ask whoever runs the stack.",
             {"setting": "allow-sdist", "parameter": "SourceBuilds"},
         )
+    if settings.allow_sdist and not settings.refresh:
+        # Code of packages runs before the lock is written, and could write its own for all builds to come.
+        raise BuildError(
+            ErrorCode.SETTINGS_INVALID,
+            "The setting refresh = false does not go with allow-sdist: no lock of such a build is kept.",
+            "Leave one of them out.",
+            {"setting": "refresh"},
+        )
     return tuple(
         _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room, try_layers)
         for runtime, name in layer_names(key, settings, default_runtime).items()

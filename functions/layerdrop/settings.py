@@ -54,7 +54,7 @@ _ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the block says; what it leaves out is None, empty or False, but for `fit`, which is True."""
+    """What the block says; what it leaves out is None, empty or False, but for what is True here."""
 
     name: str | None = None
     runtimes: tuple[Runtime, ...] = ()
@@ -72,6 +72,7 @@ class Settings:
     alongside: tuple[str, ...] = ()
     cooldown: str | None = None
     cooldown_exempt: tuple[str, ...] = ()
+    refresh: bool = True
 
 
 def parse(text: str) -> Settings:
@@ -257,6 +258,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     ),
     "cooldown": _duration,
     "cooldown-exempt": _list("the name of a package", _PACKAGE.fullmatch),
+    "refresh": _flag,
 }
 
 

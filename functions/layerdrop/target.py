@@ -65,6 +65,7 @@ class Target:
         is_tried: Whether the layer is tried in a function before it is released.
         bundles: Whether libraries that a trial finds missing may be added to the layer.
         round: How often it was built again because of such libraries.
+        lock: The id that the build's lock is to be kept under; empty for none.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Target:
     is_tried: bool = False
     bundles: bool = False
     round: int = 0
+    lock: str = ""
 
     @property
     def execution(self) -> str:
@@ -128,6 +130,7 @@ class Target:
             "is_tried": self.is_tried,
             "bundles": self.bundles,
             "round": self.round,
+            "lock": self.lock,
         }
 
     @classmethod
@@ -161,6 +164,7 @@ class Target:
             is_tried=document.get("is_tried", False),
             bundles=document.get("bundles", False),
             round=document.get("round", 0),
+            lock=document.get("lock", ""),
         )
 
 

@@ -58,6 +58,10 @@ JOB: Sequence[tuple[str, str]] = (
     ("s3:DeleteObject", OBJECT + "plans/x/y/z.json"),
     ("s3:PutObject", OBJECT + "layers/0.zip"),
     ("s3:PutObject", OBJECT + "layers/0.json"),
+    # Locks of earlier builds, and of those to come: what it is to be built from, a job is told elsewhere.
+    ("s3:GetObject", OBJECT + "locks/kept/0.toml"),
+    ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
+    ("s3:PutObject", OBJECT + "locks/staged/x/y.toml"),
     ("s3:PutObject", OBJECT + "layers/web-py313-arm64/0.zip"),
     ("s3:DeleteObject", OBJECT + "builds/x/y/z/1/report.json"),
     ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),
@@ -94,6 +98,8 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "builds/x/y/report.json"),
+        ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
+        ("s3:GetObject", OBJECT + "locks/staged/x/y.toml"),
         ("s3:GetObject", OBJECT + "plans/x/y/z.json"),
         ("s3:GetObject", OBJECT + "layers/0.zip"),
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
@@ -117,6 +123,8 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     "PublishLayerRole": (
         UPLOADING,
         *PUBLISHING[1:],
+        # What did not pass its trial must not come again.
+        ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
         ("s3:PutObject", OBJECT + "trials/web-py313-arm64/1.json"),
         ("lambda:CreateFunction", LAMBDA + "function:{stack}-try-0"),
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
@@ -154,6 +162,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("lambda:RemoveLayerVersionPermission", LAMBDA + "layer:web-py313-arm64:1"),
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("s3:GetObject", OBJECT + "builds/x/y/z/1/report.json"),
+        ("s3:PutObject", OBJECT + "locks/staged/x/y.toml"),
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "trials/web-py313-arm64/1.json"),
         ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),

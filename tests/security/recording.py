@@ -180,6 +180,10 @@ def drive(driver: Driver) -> None:
     # The same again: neither built nor published. It was released before anything was noted of that.
     driver.clients.s3.delete_object(Bucket=BUCKET, Key="trials/shared-py313-arm64/candidate.json")
     assert driver.build("arm64/shared", shared + "friendly")["layers"][0]["reused"]
+    # The lock of a layer that was released is kept, and what is uploaded again is built from it.
+    for _ in range(2):
+        same = driver.build("arm64/same", settings.format("refresh", "false") + "friendly")
+        assert same["status"] == "SUCCEEDED", same["error"]
     # With leave to build from source: another role.
     for architecture in ("arm64", "x86_64"):
         allowed = settings.format("allow-sdist", '["odd"]') + "friendly"

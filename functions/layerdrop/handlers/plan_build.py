@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -14,6 +15,7 @@ from layerdrop.build_input import BuildInput, Execution
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PlanBuildEnvironment
 from layerdrop.input_versions import InputVersions
+from layerdrop.locks import Locks, lock_id
 from layerdrop.manifest import building
 from layerdrop.manifest_store import ManifestStore
 from layerdrop.objects import RequirementsReader
@@ -31,6 +33,7 @@ MANIFESTS = ManifestStore(S3, VERSIONS)
 REQUIREMENTS = RequirementsReader(S3)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 OPTIONS = OptionsFiles(S3, ENVIRONMENT.bucket)
+LOCKS = Locks(S3, ENVIRONMENT.bucket)
 NEIGHBORS = Neighbors(lambda_client(), S3)
 
 
@@ -55,7 +58,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     VERSIONS.require_newest(build_input)
 
     key = input_key.parse(build_input.key)
-    wanted = settings.parse(REQUIREMENTS.read(build_input))
+    text = REQUIREMENTS.read(build_input)
+    wanted = settings.parse(text)
     with patient():
         room = NEIGHBORS.room(wanted.alongside)
     targets = plan(
@@ -68,6 +72,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         room,
         try_layers=ENVIRONMENT.try_layers,
     )
+    if not wanted.refresh:
+        targets = tuple(replace(one, lock=lock_id(build_input.key, text, one.id)) for one in targets)
     CLAIMS.claim([target.layer_name for target in targets], build_input.key)
     logger.info("Build planned", targets=[target.id for target in targets])
     metrics.add_metric("LayersPlanned", MetricUnit.Count, len(targets))
@@ -75,5 +81,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         "input": build_input.to_json(),
         "execution": execution.to_json(),
         "manifest_key": input_key.manifest_key(build_input.key),
-        "targets": [OPTIONS.put(target, execution.name).to_json() for target in targets],
+        "targets": [
+            OPTIONS.put(LOCKS.lend(target, execution.name), execution.name).to_json() for target in targets
+        ],
     }

@@ -17,6 +17,7 @@ from layerdrop.environment import PublishLayerEnvironment
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_versions import InputVersions
 from layerdrop.layer_versions import LayerVersions
+from layerdrop.locks import Locks
 from layerdrop.objects import ReportReader
 from layerdrop.publishing import LayerPublisher
 from layerdrop.shelves import Shelves
@@ -34,6 +35,7 @@ REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 SHELVES = Shelves(S3, ENVIRONMENT.bucket)
 NEIGHBORS = Neighbors(lambda_client(), S3)
+LOCKS = Locks(S3, ENVIRONMENT.bucket)
 LAYERS = LayerVersions(lambda_client(), ssm_client())
 PUBLISHER = LayerPublisher(
     LAYERS, publishing_client(), Candidates(S3, ENVIRONMENT.bucket, LAYERS), ENVIRONMENT.bucket
@@ -71,6 +73,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # Asked with the name in hand: whoever uploads from now on publishes after this.
         VERSIONS.require_newest(build_input)
         kept = SHELVES.keep(target, attempt, layer)
+        LOCKS.stage(target, attempt)
         shared = NEIGHBORS.shared_paths(target.alongside, ENVIRONMENT.bucket, kept.key, layer.zip.bytes)
         published = PUBLISHER.publish(target, layer, kept, target.execution)
         published = replace(published, alongside=shared)

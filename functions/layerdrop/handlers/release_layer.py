@@ -14,6 +14,7 @@ from layerdrop.claims import ClaimStore
 from layerdrop.environment import ReleaseLayerEnvironment
 from layerdrop.input_versions import InputVersions
 from layerdrop.layer_versions import LayerVersions
+from layerdrop.locks import Locks
 from layerdrop.manifest import PublishedVersion
 from layerdrop.releasing import LayerReleaser
 from layerdrop.target import Target
@@ -26,6 +27,7 @@ ENVIRONMENT = ReleaseLayerEnvironment.read(os.environ)
 S3 = s3_client()
 VERSIONS = InputVersions(S3)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
+LOCKS = Locks(S3, ENVIRONMENT.bucket)
 LAYERS = LayerVersions(lambda_client(), ssm_client())
 RELEASER = LayerReleaser(LAYERS, Candidates(S3, ENVIRONMENT.bucket, LAYERS), ENVIRONMENT.keep_versions)
 
@@ -55,6 +57,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # Asked with the name in hand: whoever uploads from now on releases after this.
         VERSIONS.require_newest(build_input)
         RELEASER.release(target, published.layer_version_arn, target.execution)
+        LOCKS.keep(target)
     logger.info("Layer released", arn=published.layer_version_arn)
     metrics.add_metric("LayersReleased", MetricUnit.Count, 1)
     return {}

@@ -414,6 +414,17 @@ def test_report_and_lock_have_the_cutoff(index: Index, settings: Settings, tmp_p
     assert "exclude-newer" not in text
 
 
+def test_a_lock_of_a_layer_without_what_is_excluded_is_taken_with_the_same_options(
+    index: Index, settings: Settings, tmp_path: Path
+) -> None:
+    wheels(index, {"app-1.0": 30, "dep-1.0": 30}, app_1_0="dep")
+    _, text = built(tmp_path, settings, inline="app", exclude=("dep",))
+    (tmp_path / "pylock.toml").write_text(text)
+    again, _ = built(tmp_path, settings, path=str(tmp_path / "pylock.toml"), exclude=("dep",))
+    assert [package["name"] for package in again["packages"]] == ["app"]
+    assert again["warnings"] == []
+
+
 def test_a_lock_that_is_too_young_is_refused_before_anything_is_built(
     index: Index, settings: Settings, tmp_path: Path
 ) -> None:

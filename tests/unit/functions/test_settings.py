@@ -52,6 +52,7 @@ blocks = st.fixed_dictionaries(
         "cooldown": st.builds("{} {}{}".format, st.integers(1, 52),
                               st.sampled_from(["hour", "day", "week"]), st.sampled_from(["", "s"])),
         "cooldown-exempt": st.lists(packages, unique=True, max_size=3),
+        "refresh": st.booleans(),
     },
 )  # fmt: skip
 
@@ -90,6 +91,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "alongside": list(parsed.alongside),
         "cooldown": parsed.cooldown,
         "cooldown-exempt": list(parsed.cooldown_exempt),
+        "refresh": parsed.refresh,
     } == {
         "name": None,
         "runtimes": [],
@@ -107,6 +109,7 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "alongside": [],
         "cooldown": None,
         "cooldown-exempt": [],
+        "refresh": True,
     } | {
         key: [value] if key == "system-libraries" and isinstance(value, str) else value
         for key, value in values.items()
@@ -228,6 +231,7 @@ def test_without_a_block_all_is_default(text: str) -> None:
         ('cooldown = "7 days "', ["cooldown", "7 days, 36 hours or 2 weeks"]),
         ('cooldown = "P7D"', ["cooldown", '"P7D"', "7 days"]),
         ('cooldown = "--slim"', ["cooldown", '"--slim"', "7 days"]),
+        ('refresh = "never"', ["refresh", '"never"', "true or false"]),
         ('cooldown-exempt = "boto3"', ["cooldown-exempt", "list of texts"]),
         ('cooldown-exempt = ["--slim"]', ["cooldown-exempt", '"--slim"', "package"]),
     ],

@@ -19,6 +19,7 @@ from layer_builder.ground import cooldown
 from layerdrop import environment
 from layerdrop.input_key import PREFIX, SUFFIX
 from layerdrop.layer_name import layer_name
+from layerdrop.locks import STAGED
 from layerdrop.target import ARCHITECTURES, RUNTIMES
 from tests.whole import parts, whole
 
@@ -337,9 +338,10 @@ def test_the_bucket_keeps_versions_to_itself(resources: dict[str, Any]) -> None:
     assert create["Condition"] == {"Null": {"s3:if-none-match": "true"}}
 
 
-def test_layers_and_manifests_never_expire(resources: dict[str, Any]) -> None:
+def test_layers_and_manifests_and_kept_locks_never_expire(resources: dict[str, Any]) -> None:
     rules = resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    assert {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule} == {"builds/", "plans/"}
+    expiring = {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule}
+    assert expiring == {"builds/", "plans/", STAGED}
     assert any("NoncurrentVersionExpiration" in rule for rule in rules)
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
