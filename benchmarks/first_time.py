@@ -2,9 +2,10 @@
 
     python -m benchmarks.first_time [--package NAME …] [--target python3.13-arm64 …] [--json FILE]
 
-Each package is a layer of its own, for each of four targets. System libraries come from a repository of this
-machine's libraries, made on the spot as the tests do, in the place of Amazon Linux 2023's. Imports are tried
-where the target's Python and architecture are this machine's.
+Each package is a layer of its own, for each of four targets (or of others: for python3.11 there are no system
+libraries to bundle, see docs/native-libraries.md). System libraries come from a repository of this machine's
+libraries, made on the spot as the tests do, in the place of Amazon Linux 2023's. Imports are tried where the
+target's Python and architecture are this machine's.
 
 "Before" is the same with what puts things right switched off: missing libraries are an error, and so is a
 layer that is too large. Where nothing was put right, nothing can differ, and it is not built twice.
@@ -28,9 +29,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from layer_builder.ground.target import RUNTIMES
 from tests.native import manager, repository
 
-TARGETS = ("python3.13-arm64", "python3.13-x86_64", "python3.11-arm64", "python3.11-x86_64")
+TARGETS = tuple(f"{runtime}-{name}" for runtime in reversed(RUNTIMES) for name in ("arm64", "x86_64"))
+USUAL = [target for target in TARGETS if target.startswith(("python3.13", "python3.12"))]
 BEFORE = ("--system-libraries=check", "--no-fit", "--no-bytecode")
 BUILDERS = 2
 PACKAGES = (
@@ -141,11 +144,11 @@ def main() -> None:
     """Try all, and print what share succeeds, and why the rest does not."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.first_time")
     options.add_argument("--package", action="append", help="instead of the list (repeatable)")
-    options.add_argument("--target", action="append", choices=TARGETS, help="not all four (repeatable)")
+    options.add_argument("--target", action="append", choices=TARGETS, help="not the usual four (repeatable)")
     options.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes there")
     asked = options.parse_args()
     console = Console()
-    wanted = [(name, target) for name in asked.package or PACKAGES for target in asked.target or TARGETS]
+    wanted = [(name, target) for name in asked.package or PACKAGES for target in asked.target or USUAL]
     with tempfile.TemporaryDirectory() as name:
         repositories = {machine: repository.at_hand(machine) for machine in ("x86_64", "aarch64")}
         dnf = manager.make(Path(name, "dnf"), repositories, "dnf", "")

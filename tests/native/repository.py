@@ -45,6 +45,7 @@ PACKAGES = {
     "file-libs": ("BSD", ("libmagic1",)),
     "xz-libs": ("Public Domain", ("liblzma5",)),
     "bzip2-libs": ("BSD", ("libbz2-1.0",)),
+    "keyutils-libs": ("GPLv2+ and LGPLv2+", ("libkeyutils1",)),
     "libgomp": ("GPLv3+ with exceptions", ("libgomp1",)),
     "expat": ("MIT", ("libexpat1", "libexpat1-dev")),
     "pango": ("LGPLv2+", ("libpango-1.0-0", "libpangoft2-1.0-0")),
