@@ -17,7 +17,7 @@ from .harness import Pipeline
 KEYS, UPLOADS, CONTENTS = 10, 50, 4
 
 
-@pytest.mark.parametrize("seed", sampled(range(20), lambda seed: seed < 2))
+@pytest.mark.parametrize("seed", sampled(range(20), lambda seed: seed == 0))
 def test_shuffled_and_repeated_events(pipeline: Pipeline, tried: Any, seed: int) -> None:
     chance = random.Random(seed)
     keys = [f"requirements/arm64/order{seed}/{number}/requirements.txt" for number in range(KEYS)]
