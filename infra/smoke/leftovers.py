@@ -79,7 +79,8 @@ def delete_builds(session: boto3.Session, bucket: str, prefix: str) -> None:
         ClientError: Something cannot be deleted.
     """
     delete_layers(session, list(layers_called(session, prefix)))
-    delete_objects(session, bucket, f"claims/{prefix}")
+    for folder in ("claims", "trials"):
+        delete_objects(session, bucket, f"{folder}/{prefix}")
     for architecture in ARCHITECTURES:
         delete_objects(session, bucket, f"requirements/{architecture}/{prefix}")
         # An execution is called after the key, in letters, digits and hyphens.
