@@ -37,8 +37,9 @@ def test_uploads_at_once(pipeline: Pipeline, tried: Any, uploads: int) -> None:
     executions = pipeline.executions()
     assert Counter(len(executions[version]) for version in versions.values()) == {1: uploads}
     for token, version in versions.items():
-        manifest = pipeline.manifest(key_of(token))
-        assert (manifest["status"], manifest["input"]["version_id"]) == ("SUCCEEDED", version)
+        manifest, [execution] = pipeline.manifest(key_of(token)), executions[version]
+        ended = f"{execution.exec_status} {execution.error} {execution.cause}"
+        assert (manifest["status"], manifest["input"]["version_id"]) == ("SUCCEEDED", version), ended
         assert set(pipeline.versions(f"{token}-py313-arm64")) == {1}
     ends = pipeline.ends()
     assert all([end["status"] for end in ends[version]] == ["SUCCEEDED"] for version in versions.values())
