@@ -61,7 +61,7 @@ ODD = """
     typing-extensions virtualenv
 """.split()  # noqa: SIM905
 
-Build = Callable[[str, str, str], tuple[Path, dict[str, Any]]]
+Build = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +71,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(tmp_path: Path, cache: Path) -> Build:
-    def call(text: str, runtime: str, architecture: str) -> tuple[Path, dict[str, Any]]:
+    def call(text: str, runtime: str, architecture: str, *options: str) -> tuple[Path, dict[str, Any]]:
         out = tmp_path / f"{runtime}-{architecture}.zip"
         command = [sys.executable, "-m", "layer_builder", "-r", text, "--runtime", runtime]
         command += ["--architecture", architecture, "--output", str(out), "--report", f"{out}.json"]
-        command += ["--size-limit", str(1 << 30), "--no-bytecode"]
+        command += ["--size-limit", str(1 << 30), "--no-bytecode", *options]
         environment = {**os.environ, "LAYER_BUILDER_CACHE": str(cache)}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -98,7 +98,8 @@ def test_the_tree_is_that_of_pip(
     runtime = "python{}.{}".format(*sys.version_info)
     if runtime not in RUNTIMES:
         pytest.skip(f"pip here evaluates markers for {runtime}, which is no runtime")
-    layer, report = build("|".join(packages), runtime, architecture)
+    # Among the most used are some that Lambda cannot import: it has no git.
+    layer, report = build("|".join(packages), runtime, architecture, "--no-import-check")
     target = Target.of(runtime, architecture)
     with zipfile.ZipFile(layer) as zipped:
         ours = {entry.filename.removeprefix("python/"): digest(zipped, entry) for entry in zipped.infolist()}

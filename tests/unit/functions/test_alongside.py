@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from layerdrop import alongside
@@ -38,6 +38,7 @@ def listing(content: bytes) -> alongside.Files:
 
 @given(st.dictionaries(NAMES, st.binary(max_size=100), max_size=8), st.binary(max_size=50))
 def test_lists_what_is_in_a_zip(files: dict[str, bytes], comment: bytes) -> None:
+    assume(b"PK\5\6" not in comment)  # which zipfile itself takes for the zip's end
     content = zip_of(files, comment)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
