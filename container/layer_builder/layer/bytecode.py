@@ -60,7 +60,6 @@ _MEMORY_FACTOR = 1_000  # bytes for each compressed byte of it
 _MOST_MEMORY = 1 << 30
 _SECONDS = 15  # of processor time, of a part without any source
 _BYTES_A_SECOND = 16_000  # compressed; real source takes a twentieth of that time
-_TEST_FOLDERS = frozenset({"test", "tests"})
 _ROOM_SHARE = 10  # of the limit, one part of so many is the function's own
 _WORKER = Path(__file__).with_name("bytecode_worker.py")
 _OPTIONS = ("-I", "-S", "-B", "-W", "ignore", "-X", "utf8")
@@ -385,7 +384,7 @@ def _modules(wheel: Wheel, target: Target) -> Iterator[_Module]:
         member = entry.member
         if member is None or not name.endswith(".py") or name == ".py" or "__pycache__" in folders:
             continue
-        if not _TEST_FOLDERS.isdisjoint(folders):
+        if not layout.TEST_FOLDERS.isdisjoint(folders):
             continue
         if not paths.is_name(posixpath.basename(_cached(entry.path, target))):
             continue  # Python could not write it either

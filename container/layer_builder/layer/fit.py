@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from layer_builder.ground.target import SITE_PACKAGES
 from layer_builder.ground.wording import listed
-from layer_builder.layer.layout import BIN
+from layer_builder.layer.layout import BIN, TEST_FOLDERS
 from layer_builder.wheels import elf
 from layer_builder.wheels.gpu import is_gpu
 
@@ -47,7 +47,6 @@ SOURCES = (
     *(".a", ".c", ".cc", ".cpp", ".cu", ".cuh", ".cxx", ".f", ".f90", ".h", ".hh", ".hpp", ".hxx"),
     *(".pxd", ".pxi", ".pyx"),
 )
-TEST_FOLDERS = frozenset({"test", "tests"})
 
 _TEST_MODULE = re.compile(r"(?:test_.*|.*_test|conftest)\.py")
 # Modules that only those run who test or build the package.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from layer_builder.wheels.wheel import Member, Script, Wheel
 
 BIN = "bin"
+TEST_FOLDERS = frozenset({"test", "tests"})
 _SHEBANG = b"#!python"  # what a wheel's script starts with in place of an interpreter
 _MAX_SCRIPT = 4 << 20  # bytes of a script whose first line changes: it is held in memory
 

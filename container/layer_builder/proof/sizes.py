@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from layer_builder.ground.errors import LayerTooLargeError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
-from layer_builder.layer.fit import SOURCES, TEST_FOLDERS
+from layer_builder.layer.fit import SOURCES
+from layer_builder.layer.layout import TEST_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
