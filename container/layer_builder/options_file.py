@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1024 * 1024
 _SHOWN: Final = 2000
-_HINT: Final = (
-    """A file of options is a JSON list of texts, such as ["--slim", "--constraint=urllib3<2"]."""
-)
+_HINT: Final = """A file of options is a JSON list of texts, such as ["--slim", "--constraint=urllib3<2"]."""
 # Where results go has to be known before the file is read; the others would be no build.
 _NOT_THERE: Final = frozenset(("--options-file", "--staging", "--report", "-h", "--help", "--version"))
 
