@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -137,13 +138,15 @@ class Worker:
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
         self._log_moved = threading.Condition()
         self._life = threading.Lock()
+        # Each environment has a /tmp of its own, and keeps it from event to event.
+        self._tmp = tempfile.TemporaryDirectory(prefix="layerdrop-function-")
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 # -P: the bootstrap's own folder stays off the path, the handler would find our modules there.
                 [sys.executable, "-P", str(BOOTSTRAP), str(theirs.fileno()), function.arn],
                 cwd=function.code,
-                env=environment | variables_of(function, self.stream),
+                env=environment | variables_of(function, self.stream) | {"TMPDIR": self._tmp.name},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -196,6 +199,7 @@ class Worker:
         self._logger.join()
         if self._process.stdout:
             self._process.stdout.close()
+        self._tmp.cleanup()
 
     def _receive(self, deadline: float, memory: int | None = None) -> dict[str, Any]:
         """Return the next message.

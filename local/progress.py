@@ -15,14 +15,15 @@ from local.watch import INPUT, Progress, Step, Upload
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 HEADS: Final = {
     "PlanBuild": "Plan",
+    "ResolveLayer": "Resolve",
     "BuildLayer": "Build",
     "PublishLayer": "Publish",
     "TryLayer": "Try",
     "ReleaseLayer": "Release",
-    "WriteManifest": "Manifest",
+    "WriteManifest": "Answer",
 }
-"""What steps are called over narrow columns: six of them are to fit 80 characters."""
-NARROW: Final = 7
+"""What steps are called over narrow columns: seven of them are to fit 80 characters."""
+NARROW: Final = 6
 WIDE: Final = 112
 MARKS: Final = {"waiting": ("·", "dim"), "done": ("✓", "green"), "failed": ("✗", "bold red")}
 
@@ -77,18 +78,18 @@ class Board:
         for upload, progress in self.state.items():
             seconds = (progress.finished or time.time()) - self._began[upload]
             for name, own in rows(upload, progress):
-                cells = [_cell(own.get(step, Step())) for step in steps]
+                cells = [_cell(own.get(step, Step()), "" if narrow else " ") for step in steps]
                 table.add_row(name, *cells, f"{seconds:.1f} s")
         return table
 
 
-def _cell(step: Step) -> Text:
+def _cell(step: Step, space: str) -> Text:
     if step.state == "running":
         seconds = time.time() - step.since
         frame = SPINNER[int(time.monotonic() * 10) % len(SPINNER)]
-        return Text(f"{frame} {step.note or f'{seconds:.1f} s'}", style="yellow")
+        return Text(f"{frame} {step.note or f'{seconds:.1f}{space}s'}", style="yellow")
     mark, style = MARKS[step.state]
-    return Text(f"{mark} {step.seconds:.1f} s" if step.seconds else mark, style=style)
+    return Text(f"{mark} {step.seconds:.1f}{space}s" if step.seconds else mark, style=style)
 
 
 def _show_table(states: Iterable[State], began: Mapping[Upload, float], console: Console) -> State:

@@ -36,7 +36,7 @@ from local.authorization import Authorization
 from local.batch_jobs import Slots
 from local.clients import Clients
 from local.deploy import Deployment, deploy
-from local.environment import FOR_THE_BUILDER, child_environment
+from local.environment import FOR_THE_BUILDER, FOR_THE_FUNCTIONS, child_environment
 from local.errors import CallError, answer
 from local.gaps import Replacements
 from local.gaps.awslambda import LambdaService
@@ -140,7 +140,9 @@ class EmbeddedAws:
             replacements = Replacements()
             self.clients = Clients(self.endpoint, self.keys)
             key_of = self.keys.of_role
-            self._workers = Workers(child_environment(reached_at), self._write_log, key_of, ConfinedWorker)
+            self._workers = Workers(
+                child_environment(reached_at, FOR_THE_FUNCTIONS), self._write_log, key_of, ConfinedWorker
+            )
             asynchronous = AsyncInvocations(self._workers.invoke, self._send_message)
             most = max(2, self._cores)
             self._lambda = LambdaService(

@@ -12,7 +12,15 @@ from local.clients import Clients
 
 INPUT: Final = "requirements.txt"
 MANIFEST: Final = "manifest.json"
-STEPS: Final = ("PlanBuild", "BuildLayer", "PublishLayer", "TryLayer", "ReleaseLayer", "WriteManifest")
+STEPS: Final = (
+    "PlanBuild",
+    "ResolveLayer",
+    "BuildLayer",
+    "PublishLayer",
+    "TryLayer",
+    "ReleaseLayer",
+    "WriteManifest",
+)
 """In their order; what of it a state machine has is shown."""
 SHARED: Final = ("PlanBuild", "WriteManifest")
 FAILED: Final = "failed"

@@ -104,9 +104,12 @@ def build(options: Options, settings: Settings, report: Report) -> None:
         BuildError: see `errors` for what can go wrong.
     """
     delivery.connect(options)
-    at_hand = _choose(options, settings, report)
+    target = Target.of(options.runtime, options.architecture)
+    compiler = _compiler(target) if options.bytecode else None
+    at_hand = choose(options, settings, report)
+    at_hand.compiler = compiler() if compiler else None
     # What system packages bring is known only later; without them, wheels alone may be all it takes.
-    if not _needs_more(at_hand) and _reuse(at_hand):
+    if not _needs_more(at_hand) and reuse(at_hand, at_hand.digest):
         return
     with ExitStack() as end:
         compilation = _compilation(at_hand, end)
@@ -154,10 +157,13 @@ def digest(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _choose(options: Options, settings: Settings, report: Report) -> Build:
-    """Find the file of each package: from requirements, or as a lock has it."""
+def choose(options: Options, settings: Settings, report: Report) -> Build:
+    """Find the file of each package: from requirements, or as a lock has it.
+
+    Raises:
+        BuildError: see `resolution.resolve` and `resolution.lock`.
+    """
     target = Target.of(options.runtime, options.architecture)
-    compiler = _compiler(target) if options.bytecode else None
     ran_code = False
     counting = _cooldown(options, settings, report)
     if lock.is_lock(options.path):
@@ -165,6 +171,9 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
         locked = lock.read(content, target, options.sdist_projects, settings.allowed)
         wanted, picks = locked.requirements, locked.picks
         report.requirements = wanted.asked
+        report.warnings += locked.remarks.warnings
+        if report.cooldown:
+            report.cooldown["left_out"] = list(locked.remarks.left_out)
         log.info("a lock of %d packages for %s", len(picks), target)
     else:
         wanted = parser.parse(_read(options), settings.allowed, options.constraints)
@@ -182,8 +191,7 @@ def _choose(options: Options, settings: Settings, report: Report) -> Build:
         # Before anything is taken for known: a lock may name what is as young as can be.
         with report.timed("resolve"):
             picks = tuple(lock.located(picks, settings, wanted.origins, counting))
-    found = compiler() if compiler else None
-    return Build(options, settings, report, target, wanted, picks, ran_code, found, counting=counting)
+    return Build(options, settings, report, target, wanted, picks, ran_code, counting=counting)
 
 
 def _cooldown(options: Options, settings: Settings, report: Report) -> Cooldown | None:
@@ -290,6 +298,23 @@ def _compilation(build: Build, end: ExitStack) -> Compilation | None:
     return end.enter_context(Compilation(build.target, build.compiler))
 
 
+def choice(build: Build, workshop: str) -> str:
+    """Name what was chosen and what was asked, before anything is fetched; for a workshop by its name.
+
+    What else goes into a layer (who compiles, which system libraries there are) is the workshop's, and does
+    not change while it has that name: what it made of a choice it would make of it again.
+    """
+    options = build.options
+    content = [
+        workshop,
+        digest(build.picks, build.target, options, None, asked=[line.project for line in build.wanted.lines]),
+        _asked(build),
+        sorted(options.system_libraries),
+        sorted(options.needed_libraries),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _asked(build: Build) -> dict[str, Any]:
     """Name what a build's findings depend on beside the digest: what it checked, and against which limit."""
     return {
@@ -321,12 +346,15 @@ def _asks_for_libraries(options: Options) -> bool:
     return bool(options.system_packages or options.needed_libraries)
 
 
-def _reuse(build: Build) -> bool:
-    """Take the zip that is there already, if it is the one, with what was found of it."""
+def reuse(build: Build, name: str) -> bool:
+    """Take the zip of this digest that is there already, with what was found of it; tell whether it is.
+
+    Raises:
+        StorageDeniedError, StorageUnavailableError: lock or bill of materials cannot be left.
+    """
     report, shelf = build.report, delivery.shelf(build.options)
     if not shelf:
         return False
-    name = build.digest
     url = S3Url.parse(f"{shelf}{name}.zip")
     with report.timed("lookup"):
         known = record.load(url, _asked(build))
@@ -424,7 +452,7 @@ def _make(build: Build, plan: Plan, wheels: Sequence[Wheel], compilation: Compil
             _tell_of_bundling(build, failed)
             raise failed
         if build.bundled:
-            if _reuse(build):
+            if reuse(build, build.digest):
                 return None
             complete = _with_libraries(build, complete)
         report.packages = [_package(wheel, complete) for wheel in wheels]

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Every status but 0 leaves a report with the error, if the command line names a place for one.
     """
-    _log_to_stderr()
+    log_to_stderr()
     given = normalized(sys.argv[1:] if arguments is None else arguments)
     started, report, place = time.perf_counter(), Report(), _report_of(given)
     is_new = bool(_staging_of(given))
@@ -280,7 +280,7 @@ def normalized(arguments: Sequence[str]) -> list[str]:
     return written
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Show our own lines, and of the libraries' what they warn of."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(redaction.Formatter("%(message)s"))

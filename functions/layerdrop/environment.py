@@ -29,13 +29,15 @@ class StartBuildEnvironment:
 class PlanBuildEnvironment:
     """What PlanBuild is told: the bucket with the claims, where each architecture is built, and the runtime
     that needs no naming. A definition for builds from source is empty where these are forbidden.
-    `try_layers` is whether layers are tried in a function.
+    `try_layers` is whether layers are tried in a function, `resolve_layers` whether a function resolves them
+    before there is a job.
     """
 
     bucket: str
     default_runtime: Runtime
     workshops: Mapping[Architecture, Workshop]
     try_layers: bool
+    resolve_layers: bool
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -55,6 +57,7 @@ class PlanBuildEnvironment:
                 for architecture in ARCHITECTURES
             },
             environ["TRY_LAYERS"] == "ENABLED",
+            environ["RESOLVE_LAYERS"] == "ENABLED",
         )
 
 

@@ -44,11 +44,13 @@ def plan(
     room: int = MAX_UNZIPPED_BYTES,
     *,
     try_layers: bool = False,
+    resolve_layers: bool = False,
 ) -> tuple[Target, ...]:
     """The layers to build, one for each runtime, in the order in which the user named them.
 
     Of a function's size, other layers leave so much `room`, in bytes. Layers that are tried in a function are
-    not imported by the job, in which so no code of packages runs.
+    not imported by the job, in which so no code of packages runs. If `resolve_layers`, ResolveLayer is asked
+    first for all but what is built from source.
 
     Raises:
         BuildError: SETTINGS_INVALID, when path and settings name different runtimes, or the stack forbids
@@ -71,10 +73,11 @@ def plan(
             "Leave one of them out.",
             {"setting": "refresh"},
         )
-    return tuple(
+    targets = tuple(
         _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room, try_layers)
         for runtime, name in layer_names(key, settings, default_runtime).items()
     )
+    return tuple(replace(one, resolves=resolve_layers and not one.from_source) for one in targets)
 
 
 def layer_names(key: InputKey, settings: Settings, default_runtime: Runtime) -> dict[Runtime, str]:
@@ -171,7 +174,7 @@ def build_again(target: Target, bucket: str, libraries: Sequence[str]) -> Target
     first_name = target.job.name.removesuffix(f"-{target.round}") if target.round else target.job.name
     command = (*kept, f"--staging=s3://{bucket}/{staging}", *needed)
     job = replace(target.job, name=f"{first_name}-{number}", command=command, attempts=None)
-    return replace(target, job=job, staging=staging, round=number)
+    return replace(target, job=job, staging=staging, round=number, is_known=False)
 
 
 def needed_libraries(target: Target) -> tuple[str, ...]:

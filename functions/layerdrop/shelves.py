@@ -4,12 +4,16 @@ A job may run code of packages, so it writes only below a prefix of its own. Wha
 where nothing foreign runs, and copied: `<digest>.zip`, and then `<digest>.json`, its record. A record counts
 only with a zip of the length and the SHA-256 that it names, by which whoever finds both knows that they are
 whole. So both may be half there, as after a kill: the next one completes them.
+
+What ResolveLayer chose leads to a digest by a note, `choices/<choice>.json`: the next build that chooses the
+same needs no job.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
@@ -17,12 +21,17 @@ from layerdrop.aws import error_code
 from layerdrop.objects import GONE, read_at_most
 from layerdrop.record import MAX_BYTES, Record
 from layerdrop.report import invalid
+from layerdrop.target import LAYERS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from layerdrop.report import BuiltLayer
     from layerdrop.target import Target
+
+
+CHOICES: Final = "choices/"
+CHOICE_SCHEMA: Final = "layerdrop/choice/1"
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,18 @@ class Shelves:
                 raise invalid(f'The zip of "{target.layer_name}" changed when it was copied.')
         self._record(f"{name}.json", record)
         return kept
+
+    def note(self, target: Target, layer: BuiltLayer, kept: Stored) -> None:
+        """Note which layer a job came to with what ResolveLayer chose, for builds that choose the same.
+
+        Not of one that is kept apart: others would not find it.
+        """
+        if not target.choice or target.is_known or kept.key != f"{LAYERS}{layer.digest}.zip":
+            return
+        key = f"{LAYERS}{CHOICES}{target.choice}.json"
+        body = json.dumps({"schema": CHOICE_SCHEMA, "digest": layer.digest}).encode()
+        if self._read(key) != body:
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/json")
 
     def _reused(self, target: Target, layer: BuiltLayer) -> Stored:
         name = f"{target.shelf}{layer.digest}"

@@ -66,6 +66,9 @@ class Target:
         bundles: Whether libraries that a trial finds missing may be added to the layer.
         round: How often it was built again because of such libraries.
         lock: The id that the build's lock is to be kept under; empty for none.
+        resolves: Whether ResolveLayer is asked before there is a job.
+        choice: How ResolveLayer calls the wheels that it chose, for this job definition; empty for none.
+        is_known: Whether ResolveLayer has found the layer, so that there is no job.
     """
 
     id: str
@@ -84,6 +87,9 @@ class Target:
     bundles: bool = False
     round: int = 0
     lock: str = ""
+    resolves: bool = False
+    choice: str = ""
+    is_known: bool = False
 
     @property
     def execution(self) -> str:
@@ -102,6 +108,11 @@ class Target:
         A digest is found out by the job. Where code of packages ran before, it says nothing to others.
         """
         return self.own_shelf if self.from_source else LAYERS
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts there were that may have left something; what ResolveLayer leaves is one's."""
+        return 1 if self.is_known else self.job.attempts or 0
 
     def staged(self, name: str, attempt: int) -> str:
         """The key of what an attempt of the job left."""
@@ -131,6 +142,9 @@ class Target:
             "bundles": self.bundles,
             "round": self.round,
             "lock": self.lock,
+            "resolves": self.resolves,
+            "choice": self.choice,
+            "is_known": self.is_known,
         }
 
     @classmethod
@@ -165,6 +179,9 @@ class Target:
             bundles=document.get("bundles", False),
             round=document.get("round", 0),
             lock=document.get("lock", ""),
+            resolves=document.get("resolves", False),
+            choice=document.get("choice", ""),
+            is_known=document.get("is_known", False),
         )
 
 

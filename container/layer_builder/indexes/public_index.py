@@ -58,4 +58,11 @@ def environment(settings: Settings) -> dict[str, str]:
 def uv() -> str:
     """Find the uv that was installed with us, else the one on the PATH."""
     beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+    if beside.exists():
+        return str(beside)
+    import uv  # which knows where it was put in a folder of its own, as in a function's package
+
+    try:
+        return uv.find_uv_bin()
+    except FileNotFoundError:
+        return shutil.which("uv") or "uv"

@@ -11,9 +11,12 @@ from layer_builder.ground.errors import LayerTooLargeError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
 from layer_builder.layer.fit import SOURCES
 from layer_builder.layer.layout import TEST_FOLDERS
+from layer_builder.wheels import gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from layer_builder.wheels.pick import Pick
 
 _SHOWN = 10
 _TIGHT = 0.9  # of the limit: from here on we say how little is left
@@ -22,6 +25,10 @@ _TIGHT = 0.9  # of the limit: from here on we say how little is left
 # Python", "Runtime-included SDK versions").
 _IN_RUNTIME = frozenset({"boto3", "botocore", "s3transfer", "jmespath"})
 _SDK = "the AWS SDK, which the runtime has too (in a version AWS chooses)"
+_ELSEWHERE = "Several layers count together; a container image function may be larger."
+# A layer has at least so much of its wheels' length: they are no larger than what is in them, but for zip's
+# own part, a tenth if all files were of a kilobyte. Of one that is made to fit, at most half is left out.
+_LEAST_SHARE, _LEAST_SHARE_UNFITTED = 0.5, 0.8
 _EXCLUDE = 'To leave that out: exclude = ["boto3", "botocore", "s3transfer", "jmespath"] (--exclude).'
 
 
@@ -77,19 +84,15 @@ class Sizes:
         """What to raise when the layer is too large for any function."""
         if self.total <= self.limit:
             return None
-        allowed = f"the limit for it is {self.limit:,}"
-        if self.limit == MAX_UNZIPPED_BYTES:
-            allowed = f"Lambda takes {self.limit:,} for a function with all its layers"
-        largest = ", ".join(f"{name} {_megabytes(size)}" for name, size in list(self.packages.items())[:4])
         could_go = ", ".join(
             f"{what} {_megabytes(sum(sizes.values()))}" for what, sizes in self.could_go.items()
         )
         return LayerTooLargeError(
-            f"The layer unzips to {self.total:,} bytes; {allowed}.",
-            hint=f"The largest packages: {largest}."
+            f"The layer unzips to {self.total:,} bytes; {_allowed(self.limit)}.",
+            hint=f"The largest packages: {_largest(self.packages)}."
             + (f" What many layers can do without: {could_go}." if could_go else "")
             + (f" {_EXCLUDE}" if _SDK in self.could_go else "")
-            + " Several layers count together; a container image function may be larger.",
+            + f" {_ELSEWHERE}",
             details=self.check,
         )
 
@@ -117,6 +120,45 @@ def measure(files: Iterable[LayerFile], limit: int = MAX_UNZIPPED_BYTES) -> Size
         _largest_first(packages),
         {what: _largest_first(sizes) for what, sizes in ordered},
     )
+
+
+def outlook(picks: Iterable[Pick], limit: int, *, fit: bool) -> LayerTooLargeError | None:
+    """Tell by the lengths of its wheels, before they are fetched, that a layer is certainly too large.
+
+    Args:
+        picks: the chosen files; those whose lengths the index does not tell count nothing.
+        limit: bytes that the layer may have unzipped.
+        fit: whether it is made to fit if it is larger.
+    """
+    packages = Counter(
+        {pick.name: pick.size for pick in picks if pick.size and not (fit and gpu.is_gpu(pick.name))}
+    )
+    total = packages.total()
+    if total * (_LEAST_SHARE if fit else _LEAST_SHARE_UNFITTED) <= limit:
+        return None
+    largest = _largest_first(packages)
+    return LayerTooLargeError(
+        f"The layer's packages have {total:,} bytes before they are unzipped; {_allowed(limit)}.",
+        hint=f"The largest packages, zipped: {_largest(largest)}. {_ELSEWHERE}",
+        details={
+            "zipped_bytes": total,
+            "limit_bytes": limit,
+            "largest": [
+                {"package": name, "bytes": size, "share": round(size / total, 3)}
+                for name, size in list(largest.items())[:_SHOWN]
+            ],
+        },
+    )
+
+
+def _allowed(limit: int) -> str:
+    if limit == MAX_UNZIPPED_BYTES:
+        return f"Lambda takes {limit:,} for a function with all its layers"
+    return f"the limit for it is {limit:,}"
+
+
+def _largest(packages: dict[str, int]) -> str:
+    return ", ".join(f"{name} {_megabytes(size)}" for name, size in list(packages.items())[:4])
 
 
 def _dispensable(path: str, package: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -59,17 +59,27 @@ _LONG_KEY = re.compile(
     rb"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""", re.MULTILINE
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LEFT_OUT = {"package", "version", "taken", "uploaded", "admitted_from"}  # see the report's schema
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a person should know of a choice: warnings, and what a cooldown left out, as in the report."""
+
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[dict[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
     """What a lock asks for: the requirements it was made from, and the file of each package, by name.
 
-    The files' addresses are the lock's own: see `located`.
+    The files' addresses are the lock's own: see `located`. What was remarked when it was made is said again.
     """
 
     requirements: Requirements
     picks: tuple[Pick, ...]
+    remarks: Remarks = Remarks()
 
 
 def is_lock(location: str) -> bool:
@@ -78,10 +88,15 @@ def is_lock(location: str) -> bool:
 
 
 def text(
-    requirements: Requirements, picks: Sequence[Pick], target: Target, cooldown: Cooldown | None = None
+    requirements: Requirements,
+    picks: Sequence[Pick],
+    target: Target,
+    cooldown: Cooldown | None = None,
+    remarks: Remarks | None = None,
 ) -> str:
     """Write the lock of a layer: one file a package, nothing that another run would write otherwise, but for
-    the time before which they were uploaded, if there was a cooldown.
+    the time before which they were uploaded, if there was a cooldown. Remarks are for a build that goes on
+    from it.
     """
     markers = {name: target.environment[name] for name in ("sys_platform", "platform_machine")}
     environment = " and ".join(f"{name} == '{value}'" for name, value in markers.items())
@@ -104,7 +119,8 @@ def text(
     lines += ["", "[tool.layerdrop]", "requirements = ["]
     lines += [f"    {_string(line)}," for line in requirements.asked]
     cutoff = [f"exclude-newer = {age.stamp(cooldown.cutoff)}"] if cooldown else []
-    return "\n".join([*lines, "]", *cutoff, ""])
+    said = [f"remarks = {_string(json.dumps(asdict(remarks)))}"] if remarks else []
+    return "\n".join([*lines, "]", *cutoff, *said, ""])
 
 
 def read(
@@ -148,7 +164,23 @@ def _read(content: bytes, target: Target, allow_sdist: Collection[str], allowed:
         given = [f"{pick.name}=={pick.version}" for pick in chosen]
     if not isinstance(given, list) or not all(isinstance(line, str) for line in given):
         raise _refusal("tool.layerdrop.requirements is no list of strings")
-    return Locked(parser.parse("\n".join(given), allowed), chosen)
+    return Locked(parser.parse("\n".join(given), allowed), chosen, _remarks(tool))
+
+
+def _remarks(tool: Any) -> Remarks:
+    """Read what `text` was given; anything else was not written by us, and is nothing."""
+    try:
+        found = json.loads(tool["remarks"])
+        warnings, left_out = found["warnings"], found["left_out"]
+        texts = [*warnings, *(value for one in left_out for value in one.values() if value is not None)]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return Remarks()
+    lists = isinstance(warnings, list) and isinstance(left_out, list)
+    if not lists or not all(isinstance(text, str) for text in texts):
+        return Remarks()
+    if any(one.keys() != _LEFT_OUT for one in left_out):
+        return Remarks()
+    return Remarks(tuple(warnings), tuple(left_out))
 
 
 def is_anothers(location: str) -> bool:

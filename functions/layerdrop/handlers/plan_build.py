@@ -71,6 +71,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         ENVIRONMENT.workshops,
         room,
         try_layers=ENVIRONMENT.try_layers,
+        resolve_layers=ENVIRONMENT.resolve_layers,
     )
     if not wanted.refresh:
         targets = tuple(replace(one, lock=lock_id(build_input.key, text, one.id)) for one in targets)

@@ -64,8 +64,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     build_input = BuildInput.from_json(event["input"])
     target = Target.from_json(event["target"])
     name_work(target.execution, target=target.id, layer=target.layer_name)
-    metrics.add_metric("LayersBuilt", MetricUnit.Count, 1)
-    report, attempt = REPORTS.read(target, target.job.attempts or 0)
+    metrics.add_metric("LayersKnown" if target.is_known else "LayersBuilt", MetricUnit.Count, 1)
+    report, attempt = REPORTS.read(target, target.attempts)
     layer = report.layer_for(target, ENVIRONMENT.bucket)
     seconds_left = context.get_remaining_time_in_millis() / 1000
     holder = context.aws_request_id
@@ -73,6 +73,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # Asked with the name in hand: whoever uploads from now on publishes after this.
         VERSIONS.require_newest(build_input)
         kept = SHELVES.keep(target, attempt, layer)
+        SHELVES.note(target, layer, kept)
         LOCKS.stage(target, attempt)
         shared = NEIGHBORS.shared_paths(target.alongside, ENVIRONMENT.bucket, kept.key, layer.zip.bytes)
         published = PUBLISHER.publish(target, layer, kept, target.execution)

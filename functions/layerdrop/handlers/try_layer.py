@@ -63,7 +63,7 @@ def _try(event: Mapping[str, Any]) -> dict[str, Any]:
     target = Target.from_json(event["target"])
     published = PublishedVersion.from_json(event["published"])
     name_work(target.execution, key=build_input.key, target=target.id, layer=target.layer_name)
-    report, _ = REPORTS.read(target, target.job.attempts or 0)
+    report, _ = REPORTS.read(target, target.attempts)
     wanted = modules(report.checks)
     trial = RECORDS.find(target.layer_name, published.version, wanted)
     if trial is None:

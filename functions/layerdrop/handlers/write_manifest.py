@@ -98,14 +98,14 @@ def _manifest(event: Mapping[str, Any], now: str) -> Manifest:
 def _outcome(document: Mapping[str, Any]) -> Outcome:
     target = Target.from_json(document["target"])
     if "error" in document:
-        report = REPORTS.find(target, target.job.attempts or attempts_made(document["error"]))
+        report = REPORTS.find(target, target.attempts or attempts_made(document["error"]))
         reported = report.error if report else None
         problem = target_problem(document["error"], reported, ENVIRONMENT.logs, document.get("step"))
         return Outcome(target, report=report, problem=problem)
     published = PublishedVersion.from_json(document["layer"])
     trial = Trial.from_json(document["trial"])
     try:
-        report, _ = REPORTS.read(target, target.job.attempts or 0)
+        report, _ = REPORTS.read(target, target.attempts)
         return Outcome(target, published, report, trial=trial)
     except BuildError as error:
         return Outcome(target, published, problem=error.problem, trial=trial)

@@ -330,7 +330,7 @@ def test_a_report_shows_what_others_wrote_and_obeys_nothing() -> None:
 @pytest.mark.attack("package or index: steers the terminal by the log")
 def test_a_log_shows_what_others_wrote_and_obeys_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     said = f"said {ESCAPES}\nerror FORGED: yes"
-    cli._log_to_stderr()
+    cli.log_to_stderr()
     log = logging.getLogger("layer_builder")
     log.info("imported %s", said)
     try:

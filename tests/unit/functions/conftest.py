@@ -58,6 +58,7 @@ ENVIRONMENT = {
     "TRY_LOG_GROUP": "/aws/lambda/layerdrop/TryLayer",
     "RELEASE_LOG_GROUP": "/aws/lambda/layerdrop/ReleaseLayer",
     "TRY_LAYERS": "DISABLED",
+    "RESOLVE_LAYERS": "DISABLED",
     "TRIAL_ROLE_ARN": "arn:aws:iam::123456789012:role/layerdrop-trial",
     "TRIAL_PREFIX": "layerdrop-try-",
     "PENDING_SECONDS": "120",

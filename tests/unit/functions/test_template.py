@@ -20,7 +20,8 @@ from layerdrop import environment
 from layerdrop.input_key import PREFIX, SUFFIX
 from layerdrop.layer_name import layer_name
 from layerdrop.locks import STAGED
-from layerdrop.target import ARCHITECTURES, RUNTIMES
+from layerdrop.shelves import CHOICES
+from layerdrop.target import ARCHITECTURES, LAYERS, RUNTIMES
 from tests.whole import parts, whole
 
 ROOT = Path(__file__).parents[3]
@@ -341,7 +342,7 @@ def test_the_bucket_keeps_versions_to_itself(resources: dict[str, Any]) -> None:
 def test_layers_and_manifests_and_kept_locks_never_expire(resources: dict[str, Any]) -> None:
     rules = resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     expiring = {rule.get("Prefix") for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {"builds/", "plans/", STAGED}
+    assert expiring == {"builds/", "plans/", f"{LAYERS}{CHOICES}", STAGED}
     assert any("NoncurrentVersionExpiration" in rule for rule in rules)
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 

@@ -83,7 +83,7 @@ def test_what_costs_is_counted_right() -> None:
 
 def all_goes_well(machine: dict[str, Any]) -> list[str]:
     """The states that an execution passes in which nothing fails and every layer is tried once."""
-    chosen = {"IsItTried": "TryLayer", "DidItSucceed": "BuildSucceeded"}
+    chosen = {"IsItResolved": "ResolveLayer", "IsItTried": "TryLayer", "DidItSucceed": "BuildSucceeded"}
     passed = [machine["StartAt"]]
     while "Next" in (state := machine["States"][passed[-1]]) or "Default" in state:
         passed.append(chosen.get(passed[-1]) or state.get("Next") or state["Default"])

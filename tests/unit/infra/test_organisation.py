@@ -141,7 +141,7 @@ def test_a_role_may_use_the_key_for_what_it_does_with_encrypted_things_and_for_n
                 "kms:GenerateDataKey" for action in ("s3:PutObject", "sqs:SendMessage") if action in does
             }
             assert actions(statement) == wanted, where
-    assert using == 8
+    assert using == 9
 
 
 def test_without_a_key_no_role_has_one() -> None:

@@ -182,7 +182,8 @@ def test_no_queue_mixes_architectures() -> None:
     variables = {
         name: (value if "Ref" in value else value["Fn::If"][1])["Ref"] if isinstance(value, dict) else value
         for name, value in given.items()
-    }
+        if name != "RESOLVE_LAYERS"
+    } | {"RESOLVE_LAYERS": "ENABLED"}
     workshops = PlanBuildEnvironment.read(variables | {"DEFAULT_RUNTIME": "python3.13"}).workshops
     seen: dict[str, str] = {}
     used = [
