@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,7 @@ class Pipeline:
     """What the tests hold of the pipeline."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.bucket = BUCKET
         self.index = Index()
         self.plans = folder / "plans"
         self.plans.mkdir()
@@ -91,7 +93,8 @@ class Pipeline:
         self._send = self.aws._lambda.send
         waiting = retrier_decl.time.sleep
         self._patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda s: waiting(s * HASTE)))
-        self.outputs = self.aws.deploy().outputs
+        # The stand-in builds what no index has.
+        self.outputs = self.aws.deploy(parameters={"ResolveLayers": "DISABLED"}).outputs
         clients = self.aws.clients
         functions = clients.lambda_.list_functions()["Functions"]
         holders = [
@@ -109,6 +112,13 @@ class Pipeline:
         events.put_rule(Name="ends", EventPattern=json.dumps({"source": ["layerdrop"]}))
         events.put_targets(Rule="ends", Targets=[{"Id": "ends", "Arn": arn}])
         self.aws.warm()
+
+    def another(self, name: str, parameters: Mapping[str, str]) -> "Pipeline":
+        """Deploy one more stack; return what tests hold of it."""
+        one = copy(self)
+        one.bucket = f"layerdrop-{name}"
+        one.outputs = self.aws.deploy(stack=name, parameters={"BucketName": one.bucket, **parameters}).outputs
+        return one
 
     def stop(self) -> None:
         self.aws.stop()
@@ -129,7 +139,7 @@ class Pipeline:
     def upload(self, key: str, text: str | bytes) -> str:
         """Upload; return the version's id."""
         body = text.encode() if isinstance(text, str) else text
-        return self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=body)["VersionId"]
+        return self.aws.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=body)["VersionId"]
 
     def deliver(self, function: Any, event: Any) -> None:
         """Deliver an event that was held back."""
@@ -204,7 +214,7 @@ class Pipeline:
     def json(self, key: str) -> Any:
         """An object that holds JSON, or None."""
         try:
-            return json.load(self.aws.clients.s3.get_object(Bucket=BUCKET, Key=key)["Body"])
+            return json.load(self.aws.clients.s3.get_object(Bucket=self.bucket, Key=key)["Body"])
         except ClientError:
             return None
 
@@ -250,7 +260,9 @@ class Pipeline:
         return [name for name in names if not name.startswith("layerdrop-local-")]
 
     def objects(self, prefix: str) -> list[str]:
-        pages = self.aws.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        pages = self.aws.clients.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 

@@ -190,14 +190,15 @@ class Index:
         if kind == "simple" and name in self._pages:
             self._pages[name](request)
         elif kind == "simple" and name in self._projects:
-            self._page(request, name)
+            self.answer(request, name)
         elif kind == "files" and name.endswith(".metadata"):
             plain(self._metadata[name.removesuffix(".metadata")])(request)
         else:
             files = {file.filename: file for project in self._projects.values() for file in project}
             (files[name].serve if name in files else status(404))(request)
 
-    def _page(self, request: http.server.BaseHTTPRequestHandler, name: str) -> None:
+    def answer(self, request: http.server.BaseHTTPRequestHandler, name: str) -> None:
+        """Serve a project's page as it should be."""
         files = [
             {
                 "filename": file.filename,

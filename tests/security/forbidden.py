@@ -105,6 +105,14 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
         ("states:StartExecution", "arn:aws:states:{account}:stateMachine:{stack}-build-layers"),
     ),
+    # As little as a job, and less: what it leaves for a job, no job can write.
+    "ResolveLayerRole": (
+        *(one for one in JOB if one[0] != "ecr:GetAuthorizationToken"),
+        ("s3:PutObject", OBJECT + "layers/choices/0.json"),
+        ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
+        ("ecr:GetAuthorizationToken", "*"),
+        ("s3:GetObject", OBJECT + "claims/web-py313-arm64.json"),
+    ),
     "JobRole": JOB,
     # Nor does a build from source see what others have built.
     "SourceJobRole": (

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,6 +113,16 @@ class Driver:
         finally:
             go_on.set()
 
+    @contextmanager
+    def without_resolving(self) -> Iterator[None]:
+        """Have ResolveLayer fail while this lasts."""
+        name = self.stack.all_values()["Jobs.Resolving.ResolveLayer"]
+        configure = partial(self.clients.lambda_.update_function_configuration, FunctionName=name)
+        handler = self.clients.lambda_.get_function_configuration(FunctionName=name)["Handler"]
+        configure(Handler="layer_builder.nothing.here")
+        yield
+        configure(Handler=handler)
+
     def leave_behind(self, layer: str) -> None:
         """Publish a version as a build would that then died."""
         stream = io.BytesIO()
@@ -184,6 +195,9 @@ def drive(driver: Driver) -> None:
     for _ in range(2):
         same = driver.build("arm64/same", settings.format("refresh", "false") + "friendly")
         assert same["status"] == "SUCCEEDED", same["error"]
+    # Where nothing was resolved before, the job reads the file.
+    with driver.without_resolving():
+        assert driver.build("arm64/straight", "other")["status"] == "SUCCEEDED"
     # With leave to build from source: another role.
     for architecture in ("arm64", "x86_64"):
         allowed = settings.format("allow-sdist", '["odd"]') + "friendly"

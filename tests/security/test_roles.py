@@ -34,7 +34,15 @@ TRACES = "Lambda and Step Functions send traces; the embedded AWS has no X-Ray."
 DELIVERY = "Step Functions has its log delivered; the embedded AWS does not write it."
 HEARS = "Step Functions is told of a job's end by a rule of its own; the embedded AWS knows without."
 STARTS = "Fargate does it before and around the job; the embedded AWS starts processes."
-FUNCTIONS = ("StartBuild", "PlanBuild", "PublishLayer", "TryLayer", "ReleaseLayer", "WriteManifest")
+FUNCTIONS = (
+    "StartBuild",
+    "PlanBuild",
+    "ResolveLayer",
+    "PublishLayer",
+    "TryLayer",
+    "ReleaseLayer",
+    "WriteManifest",
+)
 UNSEEN: Mapping[tuple[str, str], str] = {
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
     **{
@@ -79,7 +87,7 @@ UNSEEN: Mapping[tuple[str, str], str] = {
 NOT_HERE = {
     *(
         (role, sid)
-        for role in ("JobRole", "SourceJobRole")
+        for role in ("JobRole", "SourceJobRole", "ResolveLayerRole")
         for sid in ("ReadCodeArtifactRepository", "EnterCodeArtifactDomain", "HaveTokensMade")
     ),
     *((f"{part}Role", "UseTheKey") for part in (*FUNCTIONS, "Job", "SourceJob")),

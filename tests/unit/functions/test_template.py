@@ -27,7 +27,15 @@ from tests.whole import parts, whole
 ROOT = Path(__file__).parents[3]
 SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = SOURCE["Parameters"]
-FUNCTIONS = ("StartBuild", "PlanBuild", "PublishLayer", "TryLayer", "ReleaseLayer", "WriteManifest")
+FUNCTIONS = (
+    "StartBuild",
+    "PlanBuild",
+    "ResolveLayer",
+    "PublishLayer",
+    "TryLayer",
+    "ReleaseLayer",
+    "WriteManifest",
+)
 # What can be allowed, on what: cfn-lint's copy of AWS's Service Authorization Reference.
 AUTHORIZATION: dict[str, Any] = json.loads(
     (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text()
@@ -369,7 +377,25 @@ class Reading(dict[str, str]):
         return super().__getitem__(name)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+OURS = tuple(name for name in FUNCTIONS if name != "ResolveLayer")
+"""Those of this package; that one is the builder."""
+
+
+def test_resolve_layer_is_told_what_jobs_are_told(resources: dict[str, Any]) -> None:
+    """But for the proxy: where there is one, it is not asked."""
+    told = resources["ResolveLayer"]["Properties"]["Environment"]["Variables"].keys()
+    for architecture in ("Arm64", "X8664"):
+        job = resources[f"{architecture}JobDefinition"]["Properties"]["ContainerProperties"]["Environment"]
+        assert told == {one["Name"] for one in job} - {"HTTPS_PROXY", "NO_PROXY"} | {"HOME"}
+    asked = resources["PlanBuild"]["Properties"]["Environment"]["Variables"]["RESOLVE_LAYERS"]
+    condition = asked["Fn::If"][0]
+    assert asked == {"Fn::If": [condition, "ENABLED", "DISABLED"]}
+    enabled, direct = whole()["Conditions"][condition]["Fn::And"]
+    assert enabled == {"Fn::Equals": [{"Ref": "ResolveLayers"}, "ENABLED"]}
+    assert direct == {"Fn::Equals": [{"Ref": "HttpsProxy"}, ""]}
+
+
+@pytest.mark.parametrize("function", OURS)
 def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any], function: str) -> None:
     variables = resources[function]["Properties"]["Environment"]["Variables"]
     lambdas_own = {"AWS_LAMBDA_LOG_GROUP_NAME": "group"}
@@ -385,7 +411,8 @@ def test_a_function_is_told_what_it_reads_and_no_more(resources: dict[str, Any],
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_s_handler_exists(resources: dict[str, Any], function: str) -> None:
     *packages, module, name = resources[function]["Properties"]["Handler"].split(".")
-    tree = ast.parse(Path(ROOT, "functions", *packages, f"{module}.py").read_text())
+    folder = "functions" if function in OURS else "container"
+    tree = ast.parse(Path(ROOT, folder, *packages, f"{module}.py").read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
