@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 WHOLE = (
     ("builder", "--rounds", "5"),
     ("imports", "--rounds", "5"),
-    ("pipeline", "--rounds", "5", "--folders", "100"),
+    ("pipeline", "--rounds", "5", "--crowd", "1000:10", "--crowd", "1000:1000"),
 )
 QUICK = (
     ("builder", "--rounds", "1", "--set", "smallest", "--set", "middle"),
     ("imports", "--rounds", "1"),
-    ("pipeline", "--rounds", "3", "--folders", "10"),
+    ("pipeline", "--rounds", "3", "--crowd", "20:2"),
 )
 
 
