@@ -195,7 +195,9 @@ def test_names_of_system_libraries_may_be_long(pipeline: Pipeline, folder: str) 
 
 
 def test_a_failed_build_names_a_log_that_is_there(pipeline: Pipeline, folder: str) -> None:
-    manifest = pipeline.build(f"{folder}/requirements.txt", "idna == 999\n")
+    # By a job: what ResolveLayer finds needs no log.
+    sources = '# /// layer\n# allow-sdist = ["idna"]\n# ///\n'
+    manifest = pipeline.build(f"{folder}/requirements.txt", f"{sources}idna == 999\n")
     log = manifest["error"]["log"]
     events = pipeline.aws.clients.get("logs").get_log_events(
         logGroupName=log["group"], logStreamName=log["stream"]

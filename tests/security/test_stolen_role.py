@@ -39,7 +39,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("LAYER_BUILDER_INDEX_URL", index.url)
         patch.setenv("LAYER_BUILDER_CACHE", str(folder / "cache"))
         with EmbeddedAws(images={registry: thief}) as aws:
-            aws.deploy()
+            # The job is what is taken over, so each build has one.
+            aws.deploy(parameters={"ResolveLayers": "DISABLED"})
             yield World(aws, notes)
     index.stop()
 
@@ -57,7 +58,8 @@ def test_a_stolen_role_opens_nothing(world: World, sources: str) -> None:
     name = "sources" if sources else "wheels"
     victim = world.victim(world.build(f"victim-{name}", "friendly"))
     before = world.state(victim)
-    world.plan(f"thief-{name}", "steal", victim)
+    others = {"choice": f"layers/choices/{'0' * 64}.json", "lock": "plans/victim/py313-arm64/x/pylock.toml"}
+    world.plan(f"thief-{name}", "steal", victim | others)
     # Its own report is its own affair: the builder's, of another name, is left beside it.
     assert world.build(f"thief-{name}", f"{sources}friendly")["status"] == "SUCCEEDED"
     told = world.told(f"thief-{name}")
@@ -65,6 +67,8 @@ def test_a_stolen_role_opens_nothing(world: World, sources: str) -> None:
     expected = ALLOWED | {"put report if it is not there": "PreconditionFailed"}
     assert {what: said for what, said in told.items() if said not in ("AccessDenied", "403")} == expected
     assert world.state(victim) == before
+    for key in others.values():
+        assert "Contents" not in world.s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
 
 
 @pytest.mark.attack("a job with the role in hand writes its report before the builder does")
