@@ -1,6 +1,9 @@
 """AWS fails at each call of ResolveLayer: the build gets on, with a job or without."""
 
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 
 from tests.conftest import sampled
 
-from .harness import Pipeline
+from .harness import Pipeline, memory
 from .index import good, status
 from .proxy import KINDS, Call
 from .test_aws_faults import key_of
@@ -122,3 +125,35 @@ def test_an_index_that_is_down_for_the_function_is_asked_by_the_job(resolving: P
     manifest = resolving.manifest(key_of("reallate"))
     assert manifest["status"] == "SUCCEEDED", manifest["error"]
     tried("ResolveLayer killed, AWS failing, at each of its calls", 1, 1)
+
+
+@pytest.mark.parametrize("uploads", sampled((20, 300, 1000), (20).__eq__))
+def test_a_crowd_of_which_most_is_known(resolving: Pipeline, tried: Any, uploads: int) -> None:
+    """Each is answered once; only what is new takes a job."""
+    new = max(1, uploads // 100)
+    texts = {f"realcrowd{number}of{uploads}": "settled" for number in range(uploads - new)}
+    for number in range(new):
+        name = f"new{number}of{uploads}"
+        texts[f"real{name}"] = text_of(resolving, "new", name)
+    before, began = memory(), time.monotonic()
+
+    def upload(token: str) -> str:
+        return resolving.upload(key_of(token), texts[token])
+
+    with ThreadPoolExecutor(16) as threads:
+        versions = dict(zip(texts, threads.map(upload, texts), strict=True))
+        resolving.wait(versions.values())
+    seconds = time.monotonic() - began
+    executions, ends = resolving.executions(), resolving.ends()
+    assert Counter(len(executions[version]) for version in versions.values()) == {1: uploads}
+    for token, version in versions.items():
+        manifest, [execution] = resolving.manifest(key_of(token)), executions[version]
+        ended = f"{execution.exec_status} {execution.error} {execution.cause}"
+        assert (manifest["status"], manifest["input"]["version_id"]) == ("SUCCEEDED", version), ended
+        assert set(resolving.versions(f"{token}-py313-arm64")) == {1}
+        assert [end["status"] for end in ends[version]] == ["SUCCEEDED"]
+    names = {execution.name for version in versions.values() for execution in executions[version]}
+    zips = [key for key in resolving.objects("builds/") if key.endswith("/layer.zip")]
+    assert sum(key.split("/")[1] in names for key in zips) == new
+    figures = f"{seconds:.0f} s, memory {before} -> {memory()} MB"
+    tried(f"{uploads} uploads at once, of which {new} need a job", uploads, uploads, figures)
