@@ -83,8 +83,12 @@ class Locked:
 
 
 def is_lock(location: str) -> bool:
-    """Tell a lock (`pylock.toml`, `pylock.NAME.toml`) from requirements by its name, as PEP 751 has it."""
-    return is_valid_pylock_path(PurePosixPath(location))  # type: ignore[arg-type]
+    """Tell a lock from requirements by its name: `pylock.toml`, `pylock.NAME.toml`, as PEP 751 has it.
+
+    Or `STEMpylock.toml`: of names in a bucket, events can be told the ends alone.
+    """
+    path = PurePosixPath(location)
+    return path.name.endswith(NAME) or is_valid_pylock_path(path)  # type: ignore[arg-type]
 
 
 def text(
@@ -283,12 +287,13 @@ def _parse(content: bytes) -> Pylock:
         raise _refusal(f"it is larger than {MAX_BYTES:,} bytes")
     if _LONG_KEY.search(content):
         raise _refusal("it is nested too deeply")
-    return Pylock.from_dict(tomllib.loads(content.decode()))
+    return Pylock.from_dict(tomllib.loads(content.decode("utf-8-sig")))
 
 
 def _check_target(lock: Pylock, target: Target) -> None:
     environment = resolve.lock_environment(target)
-    fits = lock.environments is None or any(
+    # Some tools write an empty list where they mean none; packaging's own reader takes it so, too.
+    fits = not lock.environments or any(
         marker.evaluate(environment, context="lock_file") for marker in lock.environments
     )
     if not fits or (lock.requires_python and target.runtime.patch not in lock.requires_python):
@@ -296,7 +301,8 @@ def _check_target(lock: Pylock, target: Target) -> None:
         python = f"Python {lock.requires_python}" if lock.requires_python else ""
         raise NoWheelError(
             f"The lock is not for {target} but for {' and '.join(filter(None, [python, meant]))}.",
-            hint="Say which --runtime and --architecture it is for, or make a lock for this one.",
+            hint="Say for which runtime and architecture it is (the path of an upload; --runtime and "
+            "--architecture), or make a lock for this one.",
             details={"environments": meant, "requires_python": str(lock.requires_python or "")},
         )
 
@@ -306,7 +312,11 @@ def _pick(
 ) -> Pick:
     name = package.name
     if package.vcs or package.directory or package.archive:
-        raise _refusal(f"{name} comes from an address or a folder, not from the package index")
+        raise _refusal(
+            f"{name} comes from an address or a folder, not from the package index",
+            "Lock it without that (your project itself: uv export has --no-emit-project), or release that to "
+            "the index.",
+        )
     if package.version is None:
         raise _refusal(f"{name} has no version")
     if package.requires_python and target.runtime.patch not in package.requires_python:
@@ -348,10 +358,12 @@ def _string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-def _refusal(reason: str) -> RequirementsError:
+def _refusal(
+    reason: str, hint: str = "Give the pylock.toml of an earlier build, or requirements."
+) -> RequirementsError:
     shown = reason if len(reason) <= 300 else reason[:300] + "…"
     return RequirementsError(
         f"The lock cannot be taken: {shown}.",
-        hint="Give the pylock.toml of an earlier build, or requirements.",
+        hint=hint,
         details={"reason": shown},
     )

@@ -77,6 +77,16 @@ def test_what_is_written_is_read_again(given_picks: list[Pick]) -> None:
     assert lock.text(wanted, given_picks[::-1], target) == text
 
 
+def test_a_list_of_no_environments_is_none() -> None:
+    """As pipenv writes it."""
+    text = GOOD.replace("created-by", "environments = []\ncreated-by")
+    assert lock.read(text.encode(), TARGET).picks
+
+
+def test_a_byte_order_mark_is_no_part_of_a_lock() -> None:
+    assert lock.read(b"\xef\xbb\xbf# text\r\n" + GOOD.encode(), TARGET).picks
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://user:secret@host/x.whl", "https://host/x.whl?token=secret", "https://host/x.whl#secret",
@@ -89,7 +99,10 @@ def test_no_credentials_are_written(url: str) -> None:
     assert "//host" in text
 
 
-@pytest.mark.parametrize("name", ["pylock.toml", "x/pylock.toml", "s3://b/k/pylock.web.toml"])
+@pytest.mark.parametrize(
+    "name",
+    ["pylock.toml", "x/pylock.toml", "s3://b/k/pylock.web.toml", "s3://b/k/web-pylock.toml", "x.pylock.toml"],
+)
 def test_a_lock_is_told_by_its_name(name: str) -> None:
     assert lock.is_lock(name)
     assert not lock.is_lock(name + ".txt")
