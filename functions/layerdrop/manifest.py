@@ -67,13 +67,17 @@ class PublishedVersion:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a target: a released version with the builder's report and its trial, or a problem."""
+    """What became of a target: a released version with the builder's report and its trial, or a problem.
+
+    `lock_key` is where the job left the lock of what is in the version.
+    """
 
     target: Target
     published: PublishedVersion | None = None
     report: Report | None = None
     problem: Problem | None = None
     trial: Trial | None = None
+    lock_key: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as an entry of the manifest's `layers`."""
@@ -93,6 +97,7 @@ class Outcome:
             }
             if layer and self.published  # before that, it is nobody's but the job's
             else None,
+            "lock": {"key": self.lock_key} if self.lock_key else None,
             "packages": [dict(package) for package in self.report.packages] if self.report else [],
             "system_packages": [dict(one) for one in self.report.system_packages] if self.report else [],
             "alongside": [dict(one) for one in self.published.alongside] if self.published else [],

@@ -15,6 +15,7 @@ from layerdrop.environment import WriteManifestEnvironment
 from layerdrop.errors import BuildError
 from layerdrop.failure import attempts_made, plan_problem, target_problem
 from layerdrop.input_versions import InputVersions
+from layerdrop.locks import NAME as LOCK
 from layerdrop.manifest import Manifest, Outcome, PublishedVersion, Status, finished
 from layerdrop.manifest_store import ManifestStore, Put
 from layerdrop.objects import ReportReader
@@ -105,7 +106,7 @@ def _outcome(document: Mapping[str, Any]) -> Outcome:
     published = PublishedVersion.from_json(document["layer"])
     trial = Trial.from_json(document["trial"])
     try:
-        report, _ = REPORTS.read(target, target.attempts)
-        return Outcome(target, published, report, trial=trial)
+        report, attempt = REPORTS.read(target, target.attempts)
+        return Outcome(target, published, report, trial=trial, lock_key=target.staged(LOCK, attempt))
     except BuildError as error:
         return Outcome(target, published, problem=error.problem, trial=trial)
