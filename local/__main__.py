@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("up", help="serve until Ctrl-C")
     serve.add_argument("--port", type=int, default=PORT, help="where to listen (default: %(default)s)")
     show = commands.add_parser("demo", help="build the two examples, or one file of your own")
-    show.add_argument("--file", type=_existing_file, help="a requirements file")
+    show.add_argument("--file", type=_existing_file, help="a requirements file or a lock")
     show.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")
     show.add_argument("--runtime", help="python3.11 … python3.14 (default: the stack's)")
     show.add_argument(

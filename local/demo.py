@@ -1,4 +1,4 @@
-"""``make demo``: requirements files go in, layers come out, and each step between is shown."""
+"""``make demo``: requirements files or locks go in, layers come out, and each step between is shown."""
 
 from collections.abc import Sequence
 from pathlib import Path

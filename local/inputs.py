@@ -1,5 +1,6 @@
-"""Requirements files on this machine, the keys they are uploaded to, and the uploading of several at once."""
+"""Requirements files and locks on this machine, the keys they go to, and the uploading of several at once."""
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +10,14 @@ from typing import Final
 
 from local.clients import Clients
 from local.settings import BUCKET, ROOT
-from local.watch import INPUT, Upload
+from local.watch import INPUT, LOCK, Upload
 
 EXAMPLES: Final = ROOT / "examples"
 
 
 @dataclass(frozen=True)
 class Input:
-    """A requirements file and the key that it goes to."""
+    """A requirements file, or a lock, and the key that it goes to."""
 
     file: Path
     key: str
@@ -30,11 +31,14 @@ def example_inputs() -> list[Input]:
 def file_input(file: Path, architecture: str, runtime: str | None) -> Input:
     """Return where a file goes so that its layer is called after its folder, or after the file itself.
 
-    ``…/web/requirements.txt`` and ``web.txt`` both go to ``requirements/ARCHITECTURE/web/requirements.txt``.
+    ``…/web/requirements.txt`` and ``web.txt`` both go to ``requirements/ARCHITECTURE/web/requirements.txt``,
+    and ``…/web/pylock.toml`` and ``pylock.web.toml`` to ``requirements/ARCHITECTURE/web/pylock.toml``.
     """
     file = file.resolve()
-    if file.name.endswith(INPUT):
+    if file.name.endswith((INPUT, LOCK)):
         folder, name = file.parent.name, file.name
+    elif named := re.fullmatch(r"pylock\.([^.]+)\.toml", file.name):
+        folder, name = named[1], LOCK
     else:
         folder, name = file.stem, INPUT
     parts = ["requirements", architecture, runtime, folder, name]

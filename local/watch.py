@@ -1,6 +1,7 @@
 """What became of an upload: its execution, the state of each step, the manifest in the end."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from botocore.exceptions import ClientError
 from local.clients import Clients
 
 INPUT: Final = "requirements.txt"
+LOCK: Final = "pylock.toml"
 MANIFEST: Final = "manifest.json"
 STEPS: Final = (
     "PlanBuild",
@@ -38,8 +40,11 @@ class Upload:
 
     @property
     def manifest_key(self) -> str:
-        """Where the answer goes."""
-        return self.key.removesuffix(INPUT) + MANIFEST
+        """Where the answer goes: ``manifest_key`` of the functions says why it is called so."""
+        stem = self.key.removesuffix(INPUT)
+        if self.key.endswith(LOCK) or re.search(r"pylock-(requirements-)*\Z", stem):
+            return f"{self.key.rpartition('.')[0]}-{MANIFEST}"
+        return stem + MANIFEST
 
 
 @dataclass

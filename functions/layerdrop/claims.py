@@ -1,4 +1,4 @@
-"""Who may publish a layer's name: one requirements file, and of its builds one at a time.
+"""Who may publish a layer's name: one requirements file or lock, and of its builds one at a time.
 
 A claim is an object of the bucket, `claims/<layer name>.json`. S3's conditional writes decide between two who
 want the same; Lambda's own API has neither conditions nor tokens that would.
@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from layerdrop.aws import TryLaterError, error_code
 from layerdrop.conditional_write import ATTEMPTS, write_if_unchanged
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.input_key import LOCK_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ _MARGIN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Claim:
-    """The requirements file that a name belongs to; who publishes it right now, until when (Unix time).
+    """The file that a name belongs to; who publishes it right now, until when (Unix time).
 
     `key` is None when an operator has released the name.
     """
@@ -77,7 +78,7 @@ class ClaimStore:
         for _ in range(ATTEMPTS):
             found = {name: self._read(name) for name in layer_names}
             if taken := {n: c.key for n, (_, c) in found.items() if c and c.key not in (None, key)}:
-                raise _taken(taken)
+                raise _taken(taken, key)
             free = [(name, *of) for name, of in found.items() if of[1] is None or of[1].key is None]
             # Whoever publishes under the former owner may finish: the lease stays.
             if all(self._write(n, etag, replace(c, key=key) if c else Claim(key)) for n, etag, c in free):
@@ -108,7 +109,7 @@ class ClaimStore:
         for _ in range(ATTEMPTS):
             etag, found = self._read(layer_name)
             if found and found.key not in (None, key):
-                raise _taken({layer_name: found.key})
+                raise _taken({layer_name: found.key}, key)
             if found and found.holder not in (None, holder) and found.until > time.time():
                 raise TryLaterError(f"{layer_name} is being published by {found.holder}")
             if self._write(layer_name, etag, Claim(key, holder, time.time() + seconds + _MARGIN_SECONDS)):
@@ -162,21 +163,23 @@ def _claim(layer_name: str, content: bytes) -> Claim:
     raise _taken({layer_name: None})
 
 
-def _taken(owners: Mapping[str, str | None]) -> BuildError:
-    """The error that names belong to other files; to None where that cannot be read."""
+def _taken(owners: Mapping[str, str | None], key: str | None = None) -> BuildError:
+    """The error that names, which a key asks for, belong to others; to None where that cannot be read."""
     layer_name, owner = next(iter(owners.items()))
     released = " ".join(owners)
     command = f'make release NAME="{released}"' if len(owners) > 1 else f"make release NAME={released}"
+    sides = {one.endswith(LOCK_SUFFIX) for one in (key, *owners.values()) if one}
+    beside = "Upload the requirements file or the lock, not both; or give" if len(sides) > 1 else "Give"
     return BuildError(
         ErrorCode.LAYER_NAME_TAKEN,
         " ".join(
-            f'The layer "{name}" belongs to "{key}", which claimed it first.'
-            if key
+            f'The layer "{name}" belongs to "{owner}", which claimed it first.'
+            if owner
             else f'Whose the layer "{name}" is cannot be read: {PREFIX}{name}.json is no claim.'
-            for name, key in owners.items()
+            for name, owner in owners.items()
         ),
-        "Give this one another name, by its path or by the setting name. A name stays with its file even "
-        "when that is moved or deleted: to hand it on, ask whoever runs the stack for "
+        f"{beside} this one another name, by its path or by the setting name. A name stays with its file "
+        "even when that is moved or deleted: to hand it on, ask whoever runs the stack for "
         f"`{command}`, then upload this file again.",
         {"layer_name": layer_name, "owner": owner},
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from layerdrop.target import Target
 
 MAX_REQUIREMENTS_BYTES = 1024 * 1024
+MAX_LOCK_BYTES = 8 * 1024 * 1024  # as the builder reads
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 MAX_ATTEMPTS = 10  # of a job: https://docs.aws.amazon.com/batch/latest/APIReference/API_RetryStrategy.html
 
@@ -28,11 +29,11 @@ GONE = ("NoSuchKey", "NoSuchVersion", "NoSuchBucket", "MethodNotAllowed", "404")
 
 @dataclass(frozen=True)
 class RequirementsReader:
-    """Reads that version of a requirements file that started the build."""
+    """Reads that version of a requirements file, or of a lock, that started the build."""
 
     s3: S3Client
 
-    def read(self, build_input: BuildInput) -> str:
+    def read(self, build_input: BuildInput, *, is_lock: bool = False) -> str:
         """The file's text.
 
         Raises:
@@ -47,16 +48,20 @@ class RequirementsReader:
             if error_code(error) not in GONE:
                 raise
             raise input_gone(build_input) from error
+        limit = MAX_LOCK_BYTES if is_lock else MAX_REQUIREMENTS_BYTES
         with response["Body"] as body:
-            content = body.read(MAX_REQUIREMENTS_BYTES + 1)
-        if len(content) > MAX_REQUIREMENTS_BYTES:
+            content = body.read(limit + 1)
+        if len(content) > limit:
             raise BuildError(
                 ErrorCode.REQUIREMENTS_INVALID,
-                f'"{build_input.key}" is larger than {MAX_REQUIREMENTS_BYTES:,} bytes.',
-                "A requirements file lists packages by name; remove whatever else is in it.",
+                f'"{build_input.key}" is larger than {limit:,} bytes.',
+                "Lock fewer packages at once, in several layers."
+                if is_lock
+                else "A requirements file lists packages by name; remove whatever else is in it.",
                 {"bytes": response["ContentLength"]},
             )
-        return _text(build_input.key, content)
+        what = "as the tool wrote it" if is_lock else "one requirement a line"
+        return _text(build_input.key, content, f"Save it as UTF-8 text, {what}.")
 
 
 @dataclass(frozen=True)
@@ -111,19 +116,15 @@ def read_at_most(s3: S3Client, bucket: str, key: str, limit: int) -> bytes | Non
         return body.read(limit)
 
 
-def _text(key: str, content: bytes) -> str:
+def _text(key: str, content: bytes, hint: str) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _no_text(key, f"byte {error.start + 1} is no UTF-8") from error
+        raise _no_text(key, f"byte {error.start + 1} is no UTF-8", hint) from error
     if "\0" in text:
-        raise _no_text(key, f"character {text.index(chr(0)) + 1} is a NUL")
+        raise _no_text(key, f"character {text.index(chr(0)) + 1} is a NUL", hint)
     return text
 
 
-def _no_text(key: str, why: str) -> BuildError:
-    return BuildError(
-        ErrorCode.REQUIREMENTS_INVALID,
-        f'"{key}" is no text file: {why}.',
-        "Save it as UTF-8 text, one requirement a line.",
-    )
+def _no_text(key: str, why: str, hint: str) -> BuildError:
+    return BuildError(ErrorCode.REQUIREMENTS_INVALID, f'"{key}" is no text file: {why}.', hint)

@@ -73,6 +73,14 @@ def plan(
             "Leave one of them out.",
             {"setting": "refresh"},
         )
+    if key.is_lock and settings.constraints:
+        raise BuildError(
+            ErrorCode.SETTINGS_INVALID,
+            f"The setting constraints says {settings.constraints[0]}, and a lock has the version of each "
+            "package already.",
+            "Give the constraints to the tool that writes the lock, and leave the setting out.",
+            {"setting": "constraints"},
+        )
     targets = tuple(
         _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room, try_layers)
         for runtime, name in layer_names(key, settings, default_runtime).items()

@@ -13,7 +13,10 @@ PUBLISHING: Sequence[tuple[str, str]] = (
     ("lambda:AddLayerVersionPermission", LAMBDA + "layer:web-py313-arm64:1"),
     ("ssm:PutParameter", "arn:aws:ssm:{account}:parameter/layerdrop/web-py313-arm64"),
 )
-UPLOADING = ("s3:PutObject", OBJECT + "requirements/arm64/web/requirements.txt")
+UPLOADING: Sequence[tuple[str, str]] = (
+    ("s3:PutObject", OBJECT + "requirements/arm64/web/requirements.txt"),
+    ("s3:PutObject", OBJECT + "requirements/arm64/web/pylock.toml"),
+)
 
 EVERYBODY: Sequence[tuple[str, str]] = (
     # Become somebody else, or let others.
@@ -48,7 +51,7 @@ EVERYBODY: Sequence[tuple[str, str]] = (
 # Whatever a package brings along has these rights.
 JOB: Sequence[tuple[str, str]] = (
     *PUBLISHING,
-    UPLOADING,
+    *UPLOADING,
     ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
     ("s3:GetObject", OBJECT + "claims/web-py313-arm64.json"),
     ("s3:GetObject", OBJECT + "builds/x/y/z/1/report.json"),
@@ -85,7 +88,7 @@ JOB: Sequence[tuple[str, str]] = (
 FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     "StartBuildRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("states:StartExecution", "arn:aws:states:{account}:stateMachine:another"),
         ("states:StopExecution", "arn:aws:states:{account}:execution:{stack}-build-layers:x"),
@@ -94,7 +97,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "PlanBuildRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("s3:GetObject", OBJECT + "requirements/arm64/web/requirements.txt"),
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "builds/x/y/report.json"),
@@ -122,14 +125,14 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "JobExecutionRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("ecr:PutImage", "arn:aws:ecr:{account}:repository/{stack}"),
         ("ecr:BatchGetImage", "arn:aws:ecr:{account}:repository/another"),
         ("s3:GetObject", OBJECT + "layers/0.zip"),
         ("logs:PutLogEvents", "arn:aws:logs:{account}:log-group:/aws/lambda/{stack}/PlanBuild:*"),
     ),
     "PublishLayerRole": (
-        UPLOADING,
+        *UPLOADING,
         *PUBLISHING[1:],
         # What did not pass its trial must not come again.
         ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
@@ -147,7 +150,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "TryLayerRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "builds/x/y/z/1/report.json"),
         ("s3:PutObject", OBJECT + "claims/web-py313-arm64.json"),
@@ -163,7 +166,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("iam:PassRole", "arn:aws:iam::{id}:role/{stack}-ReleaseLayerRole"),
     ),
     "ReleaseLayerRole": (
-        UPLOADING,
+        *UPLOADING,
         ("lambda:PublishLayerVersion", LAMBDA + "layer:web-py313-arm64"),
         ("lambda:AddLayerVersionPermission", LAMBDA + "layer:web:1"),
         ("lambda:DeleteLayerVersion", LAMBDA + "layer:web:1"),
@@ -193,7 +196,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "WriteManifestRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("lambda:DeleteLayerVersion", LAMBDA + "layer:web-py313-arm64:1"),
         ("s3:PutObject", OBJECT + "layers/0.zip"),
         ("s3:PutObject", OBJECT + "claims/web-py313-arm64.json"),
@@ -207,7 +210,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "BuildLayersRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("lambda:InvokeFunction", LAMBDA + "function:another"),
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/another"),
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-definition/another:1"),
@@ -220,7 +223,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     # CodeBuild, and the function that starts its builds.
     "ProjectRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("lambda:GetLayerVersion", LAMBDA + "layer:web-py313-arm64:1"),
         ("ecr:PutImage", "arn:aws:ecr:{account}:repository/another"),
         ("ecr:BatchDeleteImage", "arn:aws:ecr:{account}:repository/{stack}"),
@@ -230,7 +233,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "ImageBuilderRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("lambda:GetLayerVersion", LAMBDA + "layer:web-py313-arm64:1"),
         ("ecr:PutImage", "arn:aws:ecr:{account}:repository/{stack}"),
         ("codebuild:StartBuild", "arn:aws:codebuild:{account}:project/another"),
@@ -239,7 +242,7 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
     # EventBridge, which starts the monthly builds.
     "RenewalRole": (
         *PUBLISHING,
-        UPLOADING,
+        *UPLOADING,
         ("ecr:PutImage", "arn:aws:ecr:{account}:repository/{stack}"),
         ("codebuild:StartBuild", "arn:aws:codebuild:{account}:project/another"),
         ("codebuild:UpdateProject", "arn:aws:codebuild:{account}:project/{stack}"),

@@ -58,7 +58,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     VERSIONS.require_newest(build_input)
 
     key = input_key.parse(build_input.key)
-    text = REQUIREMENTS.read(build_input)
+    text = REQUIREMENTS.read(build_input, is_lock=key.is_lock)
     wanted = settings.parse(text)
     with patient():
         room = NEIGHBORS.room(wanted.alongside)
@@ -73,7 +73,8 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         try_layers=ENVIRONMENT.try_layers,
         resolve_layers=ENVIRONMENT.resolve_layers,
     )
-    if not wanted.refresh:
+    if not wanted.refresh and not key.is_lock:
+        # What is uploaded as a lock is one that never changes.
         targets = tuple(replace(one, lock=lock_id(build_input.key, text, one.id)) for one in targets)
     CLAIMS.claim([target.layer_name for target in targets], build_input.key)
     logger.info("Build planned", targets=[target.id for target in targets])

@@ -50,6 +50,22 @@ def test_the_later_of_two_is_told_whose_the_name_is_and_what_hands_it_on(store: 
     assert told.details == {"layer_name": NAME, "owner": "a"}
 
 
+@pytest.mark.parametrize(
+    "ours, theirs", [("pylock.toml", "requirements.txt"), ("requirements.txt", "pylock.toml")]
+)
+def test_a_lock_beside_a_requirements_file_is_told_that_they_are_two(
+    store: ClaimStore, ours: str, theirs: str
+) -> None:
+    store.claim([NAME], f"requirements/arm64/web/{theirs}")
+    told = refused(store, f"requirements/arm64/web/{ours}").problem
+    assert f'"requirements/arm64/web/{theirs}", which claimed it first' in told.message
+    assert told.hint.startswith(
+        "Upload the requirements file or the lock, not both; or give this one another name"
+    )
+    alike = refused(store, f"requirements/arm64/other/{theirs}").problem
+    assert alike.hint.startswith("Give this one another name")
+
+
 def test_all_that_are_taken_are_named_with_one_command(store: ClaimStore) -> None:
     store.claim([NAME, OTHER], "a")
     told = refused(store, "b", NAME, "free", OTHER).problem

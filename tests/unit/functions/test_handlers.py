@@ -10,9 +10,12 @@ import pytest
 
 from layerdrop.build_input import BuildInput
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.input_key import manifest_key
 
 KEY = "requirements/arm64/web/requirements.txt"
 MANIFEST = "requirements/arm64/web/manifest.json"
+LOCK = "requirements/arm64/api-pylock.toml"
+LOCK_MANIFEST = "requirements/arm64/api-pylock-manifest.json"
 EXECUTION = {
     "arn": "arn:aws:states:us-east-1:123456789012:execution:layers:web-1",
     "name": "web-1",
@@ -73,8 +76,7 @@ def run(account: Any, handler: Call, build: Call, build_input: BuildInput) -> tu
                 outcome["error"] = caught(error)
             state["outcomes"].append(outcome)
     result = handler("write_manifest", state)
-    key = build_input.key.removesuffix("requirements.txt") + "manifest.json"
-    return result, account.json(key)
+    return result, account.json(manifest_key(build_input.key))
 
 
 def executions(account: Any) -> list[Any]:
@@ -204,10 +206,67 @@ def test_the_same_upload_again_reuses_the_version(account: Any, handler: Call, b
     assert (manifest["layers"][0]["version"], manifest["layers"][0]["reused"]) == (1, True)
 
 
+def test_a_lock_is_built_where_it_lies_and_answered_beside(account: Any, handler: Call, build: Call) -> None:
+    """`refresh` says nothing of what never changes: no other lock takes its place."""
+    block = b'# /// layer\n# name = "web"\n# refresh = false\n# ///\n'
+    text = block + b'lock-version = "1.0"\n#' + b"-" * (1024 * 1024)  # longer than requirements may be
+
+    def and_leave_a_lock(target: dict[str, Any]) -> dict[str, Any]:
+        account.s3.put_object(Bucket=account.bucket, Key=f"{target['staging']}1/pylock.toml", Body=b"lock")
+        return dict(build(target))
+
+    for sequencer in ("01", "02"):
+        build_input = account.upload(LOCK, text, sequencer)
+        (started,) = handler("start_build", {"Records": [record(build_input)]})["started"]
+        assert started.startswith("arm64-api-pylock-toml-")
+        result, manifest = run(account, handler, and_leave_a_lock, build_input)
+        assert result == {"status": "SUCCEEDED"}
+        assert manifest["input"]["key"] == LOCK
+        (layer,) = manifest["layers"]
+        assert layer["layer_name"] == "web-py313-arm64"
+    state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    command = state["targets"][0]["job"]["command"]
+    assert f"--path=s3://{account.bucket}/{LOCK}" in command
+    assert f"--version-id={build_input.version_id}" in command
+    assert "Contents" not in account.s3.list_objects_v2(Bucket=account.bucket, Prefix="locks/")
+
+
+def test_the_manifest_tells_where_the_lock_is_that_the_last_attempt_left(
+    account: Any, handler: Call, build: Call
+) -> None:
+    targets = []
+
+    def second(target: dict[str, Any]) -> dict[str, Any]:
+        targets.append(target)
+        return build(target, attempt=2)
+
+    _, manifest = run(account, handler, second, account.upload(KEY, b"requests"))
+    assert manifest["layers"][0]["lock"] == {"key": f"{targets[0]['staging']}2/pylock.toml"}
+
+
+def test_a_lock_whose_build_was_aborted_or_never_began_is_answered_in_its_place(
+    account: Any, handler: Call
+) -> None:
+    build_input = account.upload(LOCK, b'lock-version = "1.0"')
+    other = account.upload(KEY, b"requests")
+    for upload in (build_input, other):
+        failed = {"errorType": "Runtime.ExitError", "errorMessage": "no"}
+        event = {"requestPayload": {"Records": [record(upload)]}, "responsePayload": failed}
+        handler("write_manifest", event)
+    answers = {manifest["input"]["key"]: manifest["error"]["code"] for manifest in account.manifests()}
+    assert answers == {LOCK: "BUILD_NOT_STARTED", KEY: "BUILD_NOT_STARTED"}
+    assert account.json(LOCK_MANIFEST)["input"]["key"] == LOCK
+
+
 @pytest.mark.parametrize(
     ("key", "content", "code"),
     [
         ("requirements/requirements.txt", b"requests", ErrorCode.KEY_INVALID),
+        ("requirements/amd64/pylock.toml", b"", ErrorCode.KEY_INVALID),
+        (LOCK, b"# /// layer\n# constraints = ['idna<4']\n# ///\n", ErrorCode.SETTINGS_INVALID),
+        (LOCK, b"# /// layer\n# nme = 'x'\n# ///\n", ErrorCode.SETTINGS_INVALID),
+        (LOCK, b"\xff\xfe", ErrorCode.REQUIREMENTS_INVALID),
+        (LOCK, b"x" * (8 * 1024 * 1024 + 1), ErrorCode.REQUIREMENTS_INVALID),
         ("requirements/amd64/requirements.txt", b"requests", ErrorCode.KEY_INVALID),
         (KEY, b"# /// layer\n# nme = 'x'\n# ///\n", ErrorCode.SETTINGS_INVALID),
         (KEY, b"\x00\x01", ErrorCode.REQUIREMENTS_INVALID),

@@ -3,16 +3,18 @@ from typing import Any
 
 import pytest
 
+from layer_builder.resolution import lock
 from layerdrop.errors import BuildError, ErrorCode, Problem
 from layerdrop.objects import RequirementsReader
 
 KEY = "requirements/arm64/web/requirements.txt"
+LOCK = "requirements/arm64/web/pylock.toml"
 MIB = 1024 * 1024
 
 
-def refusal(account: Any, build_input: Any) -> Problem:
+def refusal(account: Any, build_input: Any, *, is_lock: bool = False) -> Problem:
     with pytest.raises(BuildError) as caught:
-        RequirementsReader(account.s3).read(build_input)
+        RequirementsReader(account.s3).read(build_input, is_lock=is_lock)
     return caught.value.problem
 
 
@@ -51,6 +53,18 @@ def test_refuses_too_much(account: Any) -> None:
     assert problem.code == ErrorCode.REQUIREMENTS_INVALID
     assert f"{MIB:,}" in problem.message
     assert problem.details == {"bytes": MIB + 1}
+
+
+def test_a_lock_may_be_as_large_as_the_builder_takes_it(account: Any) -> None:
+    longest = b"x" * lock.MAX_BYTES
+    assert len(RequirementsReader(account.s3).read(account.upload(LOCK, longest), is_lock=True)) == 8 * MIB
+    problem = refusal(account, account.upload(LOCK, longest + b"x"), is_lock=True)
+    assert problem.code == ErrorCode.REQUIREMENTS_INVALID
+    assert LOCK in problem.message
+    assert f"{8 * MIB:,}" in problem.message
+    assert "Lock fewer packages" in problem.hint
+    hint = refusal(account, account.upload(LOCK, b"\xff\xfe[\0"), is_lock=True).hint
+    assert "one requirement a line" not in hint
 
 
 def test_the_event_s_size_is_not_believed(account: Any) -> None:

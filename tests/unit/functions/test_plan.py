@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from layer_builder import cli
 from layer_builder.ground import cooldown
+from layer_builder.resolution import lock
+from layerdrop import input_key
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_key import InputKey
@@ -161,6 +163,27 @@ def test_what_a_command_tells_is_short_whatever_the_settings_ask() -> None:
     assert len(json.dumps(task)) + batch < 8192
     assert len(json.dumps(asked)) > 3 * 8192
     assert not {word.partition("=")[0] for word in asked} & {word.partition("=")[0] for word in ours}
+
+
+@given(lines.filter(lambda stem: "/" not in stem and stem not in (".", "..")))
+def test_the_builder_takes_for_a_lock_what_is_one_here(stem: str) -> None:
+    for suffix in input_key.SUFFIXES:
+        key = input_key.parse(f"requirements/arm64/{stem}{suffix}")
+        build_input = replace(INPUT, key=f"requirements/arm64/{stem}{suffix}")
+        (target,) = planned(key, build_input=build_input)
+        path = cli.parse(cli.normalized(target.job.command)).path
+        assert lock.is_lock(path) == key.is_lock == (suffix == "pylock.toml")
+
+
+def test_constraints_are_refused_where_versions_are_locked() -> None:
+    settings = Settings(constraints=("urllib3<2", "idna"))
+    with pytest.raises(BuildError) as caught:
+        planned(InputKey("arm64", None, ("web",), "", is_lock=True), settings)
+    problem = caught.value.problem
+    assert problem.code == ErrorCode.SETTINGS_INVALID
+    assert "urllib3<2" in problem.message
+    assert problem.details == {"setting": "constraints"}
+    assert planned(InputKey("arm64", None, ("web",), ""), settings)
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])

@@ -3,6 +3,7 @@
 import ast
 import copy
 import fnmatch
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from samtranslator.yaml_helper import yaml_parse
 from layer_builder import environment as builder_environment
 from layer_builder.ground import cooldown
 from layerdrop import environment
-from layerdrop.input_key import PREFIX, SUFFIX
+from layerdrop.input_key import PREFIX, SUFFIXES
 from layerdrop.layer_name import layer_name
 from layerdrop.locks import STAGED
 from layerdrop.shelves import CHOICES
@@ -320,7 +321,8 @@ def test_nothing_that_is_written_can_start_a_build(resources: dict[str, Any]) ->
     assert written
     for resource in written:
         pattern = resource.removeprefix("${Bucket.Arn}/")
-        assert not pattern.startswith(PREFIX) or not fnmatch.fnmatch(f"{PREFIX}x{SUFFIX}", pattern)
+        for suffix in SUFFIXES:
+            assert not pattern.startswith(PREFIX) or not fnmatch.fnmatch(f"{PREFIX}x{suffix}", pattern)
         assert not pattern.startswith(PREFIX) or pattern.endswith("manifest.json")
 
 
@@ -355,11 +357,16 @@ def test_layers_and_manifests_and_kept_locks_never_expire(resources: dict[str, A
     assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
 
 
-def test_uploads_of_requirements_start_builds(resources: dict[str, Any]) -> None:
-    (configuration,) = resources["Bucket"]["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]
-    rules = {rule["Name"]: rule["Value"] for rule in configuration["Filter"]["S3Key"]["Rules"]}
-    assert rules == {"prefix": PREFIX, "suffix": SUFFIX}
-    assert configuration["Event"] == "s3:ObjectCreated:*"
+def test_uploads_of_requirements_and_locks_start_builds(resources: dict[str, Any]) -> None:
+    configurations = resources["Bucket"]["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]
+    assert {configuration["Event"] for configuration in configurations} == {"s3:ObjectCreated:*"}
+    filters = [configuration["Filter"]["S3Key"]["Rules"] for configuration in configurations]
+    found = [{rule["Name"]: rule["Value"] for rule in rules} for rules in filters]
+    assert sorted(rules["suffix"] for rules in found) == sorted(SUFFIXES)
+    assert all(rules == {"prefix": PREFIX, "suffix": rules["suffix"]} for rules in found)
+    # S3 takes no two that one key could match.
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
+    assert not any(one.endswith(other) for one, other in itertools.permutations(SUFFIXES, 2))
 
 
 # ------------------------------------------------------------------------------------------------ functions

@@ -59,7 +59,7 @@ def test_both_examples_for_both_architectures_a_typo_and_a_large_one() -> None:
     assert built == {(text, architecture) for text in examples for architecture in ("arm64", "x86_64")}
     assert {case.expected for case in found} == {"SUCCEEDED", "REQUIREMENTS_INVALID", "LAYER_TOO_LARGE"}
     # Each in a place, and so a layer and an execution, of its own.
-    assert len({case.key for case in found}) == len(found) == 7
+    assert len({case.key for case in found}) == len(found) == 8
     assert sum(case.spot for case in found) == 1
 
 
