@@ -49,6 +49,7 @@ def test_all_that_can_be_checked_here_passes_and_the_rest_is_said(served: Served
     assert passed >= {
         "http, arm64: answered SUCCEEDED", "http, x86_64: answered SUCCEEDED",
         "data, arm64: answered SUCCEEDED", "data, x86_64: answered SUCCEEDED",
+        "lock, arm64: answered SUCCEEDED",
         "typo, arm64: answered REQUIREMENTS_INVALID", "too large, x86_64: answered LAYER_TOO_LARGE",
         "all deleted again",
     }  # fmt: skip
@@ -60,7 +61,7 @@ def test_all_that_can_be_checked_here_passes_and_the_rest_is_said(served: Served
     assert len(imports) == 4
     assert set(imports.values()) <= {"passed", "not checked"}
     # Each upload's times; a job was queued, started and ran.
-    for title in ("http", "data", "typo", "too large"):
+    for title in ("http", "data", "lock", "typo", "too large"):
         assert re.search(rf"^ *{title} +\w+ +[A-Z_]+(?: +\d+\.\d s){{4}} +1 *$", done.stdout, re.MULTILINE), (
             title
         )

@@ -24,6 +24,7 @@ from local.gaps.awslambda import LambdaService
 from local.gaps.batch import LocalJob
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, BUCKET, REGION
+from local.watch import Upload
 
 from .index import Index
 from .proxy import Call, FaultProxy, owner_of_port
@@ -219,7 +220,7 @@ class Pipeline:
             return None
 
     def manifest(self, key: str) -> Any:
-        return self.json(key.removesuffix("requirements.txt") + "manifest.json")
+        return self.json(Upload(BUCKET, key, "").manifest_key)
 
     def versions(self, layer: str) -> dict[int, str]:
         """A layer's versions: their numbers, and the hashes of their content."""

@@ -96,6 +96,36 @@ REQUIREMENTS: list[Poison] = [
 ]
 
 
+def locked(
+    file: str = "friendly-1.0-py3-none-any.whl", sha256: str = "0" * 64, more: str = "", tool: str = ""
+) -> str:
+    """A lock of one file, with more about its package and of the tool that wrote it."""
+    wheels = f'[{{ name = "{file}", url = "https://127.0.0.1/{file}", hashes = {{ sha256 = "{sha256}" }} }}]'
+    package = f'[[packages]]\nname = "friendly"\nversion = "1.0"\nwheels = {wheels}\n{more}\n'
+    return f'lock-version = "1.0"\ncreated-by = "poison"\n{package}{tool}\n'
+
+
+LOCKS: list[Poison] = [
+    (f"{ARM}real-lock{number:02}/pylock.toml", content, code)
+    for number, (content, code) in enumerate(
+        (
+            (locked(), "HASH_MISMATCH"),
+            (locked("friendly-1.0-py2-none-any.whl"), "NO_WHEEL_FOR_TARGET"),
+            (locked("friendly-1.0-1-py3-none-any.whl"), "RESOLUTION_FAILED"),
+            (locked("../../friendly-1.0-py3-none-any.whl"), "REQUIREMENTS_INVALID"),
+            (locked(more='directory = { path = "/etc" }'), "REQUIREMENTS_INVALID"),
+            (locked(tool='[tool.layerdrop]\nrequirements = ["-r /etc/passwd"]'), "REQUIREMENTS_INVALID"),
+            (locked().replace("wheels", ".".join("a" * 50_000) + " = 1\nwheels"), "REQUIREMENTS_INVALID"),
+            (locked() + "x = " + "[" * 50_000, "REQUIREMENTS_INVALID"),
+            ("friendly==1.0", "REQUIREMENTS_INVALID"),
+            (b"\xff\xfe[\0", "REQUIREMENTS_INVALID"),
+            (b"#" * (8 * 1024 * 1024 + 1), "REQUIREMENTS_INVALID"),
+            (settings('constraints = ["friendly<2"]').replace("six", locked()), "SETTINGS_INVALID"),
+        )
+    )
+]
+
+
 def wheel(name: str, files: dict[str, bytes], **mode: int) -> bytes:
     return packed(
         name, files, dist_info(name), {path.replace("__", "/"): bits for path, bits in mode.items()}
@@ -199,7 +229,7 @@ def answers(pipeline: Pipeline, which: str, layers_before: set[str]) -> dict[str
     for name, (serve, code) in PAGES.items():
         pipeline.index.add_page(f"bad{name}", serve)
         pages.append((f"{ARM}real-{name}/requirements.txt", f"bad{name}", code))
-    lists: list[list[Poison]] = [KEYS, SETTINGS, REQUIREMENTS, wheels, pages]
+    lists: list[list[Poison]] = [KEYS, SETTINGS, REQUIREMENTS, LOCKS, wheels, pages]
     if which == "a sample":
         lists = [first_of_each_code(poisons) for poisons in lists]
     wanted = [poison for poisons in lists for poison in poisons]
@@ -226,7 +256,7 @@ def test_each_ends_in_its_documented_code(
         elif code not in documented or "Traceback" in told or not error["hint"]:
             wrong.append(f"{key}: {told}")
     assert not wrong, "\n".join(wrong)
-    assert len(answers) >= {"a sample": 14, "all": 74}[which]
+    assert len(answers) >= {"a sample": 21, "all": 90}[which]
     tried("poisoned inputs", len(answers), len(answers))
 
 
