@@ -59,6 +59,7 @@ _LONG_KEY = re.compile(
     rb"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""", re.MULTILINE
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_REMARKS = 1 << 20
 _LEFT_OUT = {"package", "version", "taken", "uploaded", "admitted_from"}  # see the report's schema
 
 
@@ -174,6 +175,8 @@ def _read(content: bytes, target: Target, allow_sdist: Collection[str], allowed:
 def _remarks(tool: Any) -> Remarks:
     """Read what `text` was given; anything else was not written by us, and is nothing."""
     try:
+        if len(tool["remarks"]) > _MAX_REMARKS:  # of an upload, which must not make reports too long to read
+            return Remarks()
         found = json.loads(tool["remarks"])
         warnings, left_out = found["warnings"], found["left_out"]
         texts = [*warnings, *(value for one in left_out for value in one.values() if value is not None)]

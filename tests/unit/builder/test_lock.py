@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,14 @@ def test_what_is_written_is_read_again(given_picks: list[Pick]) -> None:
             with pytest.raises(NoWheelError, match="is not for"):
                 lock.read(text.encode(), other)
     assert lock.text(wanted, given_picks[::-1], target) == text
+
+
+@pytest.mark.attack("uploader: a lock whose remarks make a report that is too long to be read")
+def test_remarks_that_are_too_long_are_none() -> None:
+    for length, said in ((1 << 10, 1), (1 << 20, 0)):
+        remarks = json.dumps({"warnings": ["w" * length], "left_out": []})
+        text = f"{GOOD}[tool.layerdrop]\nremarks = '{remarks}'\n"
+        assert len(lock.read(text.encode(), TARGET).remarks.warnings) == said
 
 
 def test_a_list_of_no_environments_is_none() -> None:
