@@ -142,7 +142,11 @@ def _resolved(bucket: str, target: Mapping[str, Any]) -> dict[str, Any]:
         return {**target, "staging": staging, "is_known": True}
     if error := sizes.outlook(chosen.picks, options.size_limit, fit=options.fit or options.slim):
         raise error
-    if not lock.is_lock(options.path):
+    if lock.is_lock(options.path):
+        # For a cooldown they were looked for before.
+        if not chosen.counting:
+            lock.located(chosen.picks, settings, chosen.wanted.origins)
+    else:
         others = [word for word in others if not word.startswith(("--path=", "--version-id="))]
         others.insert(0, f"--path={_leave_lock(chosen, f's3://{bucket}/{_PLANS}{place}{lock.NAME}')}")
     return {**target, "choice": choice, "job": {**job, "command": others + _staging(job)}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tests.unit.builder.wheel_maker import Index
 
 KEY = "requirements/x86_64/web/requirements.txt"
+LOCK = "requirements/x86_64/web/api-pylock.toml"
 STAGING = "builds/web-1/py313-x86_64/nobody-guesses-this/"
 CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 45_000)
 
@@ -45,11 +47,11 @@ class World:
         self.bucket, self.index = bucket, index
         bucket.Versioning().enable()
 
-    def target(self, text: str, *options: str) -> dict[str, Any]:
+    def target(self, text: str, *options: str, key: str = KEY) -> dict[str, Any]:
         """Upload a file; return the target that PlanBuild would make of it."""
-        version = boto3.client("s3").put_object(Bucket="bucket", Key=KEY, Body=text.encode())["VersionId"]
+        version = boto3.client("s3").put_object(Bucket="bucket", Key=key, Body=text.encode())["VersionId"]
         command = [
-            f"--path=s3://bucket/{KEY}",
+            f"--path=s3://bucket/{key}",
             f"--version-id={version}",
             "--name=web",
             "--architecture=x86_64",
@@ -158,6 +160,31 @@ def test_a_mistake_is_told_as_the_job_would_tell_it(
         one["details"].pop("cutoff", None)  # a week before each began
     assert told == of_job
     assert not objects(world.bucket, "plans/")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('sha256 = "', 'sha256 = "0000', "HASH_MISMATCH"),
+        ("app-1.0-py3-none-any.whl", "app-1.0-1-py3-none-any.whl", "RESOLUTION_FAILED"),
+        ("x86_64", "aarch64", "NO_WHEEL_FOR_TARGET"),
+        ("lock-version", "version", "REQUIREMENTS_INVALID"),
+    ],
+)
+def test_a_lock_that_the_index_does_not_bear_out_ends_here(
+    world: World, old: str, new: str, code: str
+) -> None:
+    """With the job's own words; and one that it does bear out is what the job builds from."""
+    world.resolve(world.target("app\n"))
+    [text] = (content.decode() for content in objects(world.bucket, "plans/").values())
+    good = world.resolve(world.target(text, key=LOCK))
+    assert good["job"]["command"][0] == f"--path=s3://bucket/{LOCK}"
+    assert len(objects(world.bucket, "plans/")) == 1
+    wrong = text.replace(old, new, 1)
+    target = world.target(re.sub(r"0000(\w{60})\w{4}", r"0000\1", wrong), key=LOCK)
+    told = world.error(target)
+    assert told["code"] == code
+    assert told == world.job(target)["error"]
 
 
 @pytest.mark.parametrize(
