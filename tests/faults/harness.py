@@ -258,7 +258,8 @@ class Pipeline:
     def leftovers(self) -> list[str]:
         """Temporary files and folders of builds."""
         names = [path.name for path in self.temporary.iterdir()]
-        return [name for name in names if not name.startswith("layerdrop-local-")]
+        # What the embedded AWS has for itself, and for each of its workers, ends with them.
+        return [name for name in names if not name.startswith(("layerdrop-local-", "layerdrop-function-"))]
 
     def objects(self, prefix: str) -> list[str]:
         pages = self.aws.clients.s3.get_paginator("list_objects_v2").paginate(
