@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROLE: Final = "layerdrop.role"
 """Where the WSGI environment tells who signed: a role's name, or None for the account's owner."""
+BODY_READ: Final = "layerdrop.body_read"
+"""Where it tells that a request's body was read to its end."""
 PIECE: Final = 1 << 18
 """Bytes of a body that are read and hashed at once."""
 
@@ -129,4 +131,5 @@ def _read_body(environ: "WSGIEnvironment") -> str:
         )
     body.seek(0)
     environ["wsgi.input"] = body
+    environ[BODY_READ] = True
     return digest.hexdigest()

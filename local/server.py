@@ -1,15 +1,12 @@
 """The embedded AWS itself: a moto server on 127.0.0.1, the stack on it, and everything that runs for it."""
 
-import errno
 import hashlib
 import logging
 import os
-import socket
 import sys
 import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -24,17 +21,13 @@ from moto.awslambda.models import lambda_backends
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.logs.models import logs_backends
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
-from werkzeug.serving import ThreadedWSGIServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Response
 
 from local.authorization import Authorization
 from local.batch_jobs import Slots
 from local.clients import Clients
+from local.connections import Server
 from local.deploy import Deployment, deploy
 from local.environment import FOR_THE_BUILDER, FOR_THE_FUNCTIONS, child_environment
 from local.errors import CallError, answer
@@ -49,7 +42,7 @@ from local.keys import Key, Keyring
 from local.lambda_async import AsyncInvocations
 from local.lambda_confined import ConfinedWorker
 from local.lambda_runtime import ShutDownError, Workers
-from local.settings import ACCOUNT_ID, BUCKET, REGION, STACK, TEMPLATE, PortInUseError
+from local.settings import ACCOUNT_ID, BUCKET, HOST, REGION, STACK, TEMPLATE
 from local.signatures import presigned
 from local.translate import translate
 from local.unknown_calls import KnownCalls
@@ -57,7 +50,6 @@ from local.unknown_calls import KnownCalls
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-HOST: Final = "127.0.0.1"
 LAYERS_PATH: Final = "/_layers"
 LAYER_SECONDS: Final = 600
 """How long the address of a layer's zip file is good, as AWS's is:
@@ -125,12 +117,11 @@ class EmbeddedAws:
         """
         if not self._one_at_a_time.acquire(blocking=False):
             raise RuntimeError("There is an embedded AWS in this process already")
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
         # moto logs the insides of its interpreter for each state that fails, also where that is caught.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         with ExitStack() as undo:
             undo.callback(self._one_at_a_time.release)
-            server = _Server(self._port, self._gate)
+            server = Server(self._port, self._gate)
             self.endpoint = f"http://{HOST}:{server.port}"
             reached_at = self._reached_at or self.endpoint
             names = (f"{HOST}:{server.port}", f"localhost:{server.port}", urlsplit(reached_at).netloc)
@@ -283,47 +274,6 @@ def _finding_services() -> Any:
 
 
 _MOTO: Final = DomainDispatcherApplication(create_backend_app)
-
-
-class _Server(ThreadedWSGIServer):
-    """An HTTP server that can be stopped whole: thread, sockets and connections."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int, application: Any) -> None:
-        # werkzeug itself would print and exit when the port is taken.
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise PortInUseError(f"Port {port} is in use by another program") from error
-                raise
-            listener.listen(1024)
-            super().__init__(HOST, port, application, MotoRequestHandler, fd=listener.fileno())
-        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="embedded AWS")
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection, and remember it."""
-        connection, address = super().get_request()
-        self._connections.add(connection)
-        return connection, address
-
-    def start(self) -> None:
-        """Serve in the background."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop serving and cut the connections that clients keep open."""
-        if self._thread.is_alive():
-            self.shutdown()
-            self._thread.join()
-        self.server_close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _forget_everything() -> None:

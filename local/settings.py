@@ -9,6 +9,7 @@ ACCOUNT_ID: Final = "123456789012"  # moto's own
 REGION: Final = "us-east-1"
 STACK: Final = "layerdrop"
 BUCKET: Final = "layerdrop-local"
+HOST: Final = "127.0.0.1"
 PORT: Final = 4566
 """Where local AWS emulators are usually looked for."""
 

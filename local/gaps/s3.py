@@ -5,13 +5,14 @@ import base64
 import hashlib
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.iam.access_control import PermissionResult
 from moto.s3 import notifications
 from moto.s3.exceptions import S3ClientError
-from moto.s3.models import FakeBucket, FakeKey
+from moto.s3.models import FakeBucket, FakeKey, S3Backend
 from moto.s3.notifications import S3NotificationEvent
 from moto.s3.responses import S3Response
 
@@ -45,6 +46,9 @@ class S3Service:
         replacements.put(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
         # moto copies all objects of a bucket, and keeps the copies, each time that versions are listed.
         replacements.add(FakeKey, "__deepcopy__", lambda key, _memo: key)
+        # moto sorts all of a bucket's versions to list those of one key.
+        listing = _narrowed(S3Backend.list_object_versions)
+        replacements.put(S3Backend, "list_object_versions", listing)
         # moto believes the checksum that an upload claims.
         replacements.put(S3Response, "_get_checksum", _compared(S3Response._get_checksum))
         # moto looks at If-Match and If-None-Match and writes later, with others between; the order of
@@ -87,6 +91,19 @@ class S3Service:
                 )
                 function = lambda_backends[ACCOUNT_ID][REGION].get_function(notification.arn)
                 self._waiting.events.append((function, document))
+
+
+def _narrowed(original: Any) -> Any:
+    def list_object_versions(
+        backend: S3Backend, bucket_name: str, *marked: Any, prefix: str = "", **named: Any
+    ) -> Any:
+        keys = backend.get_bucket(bucket_name).keys
+        fitting = [keys.getlist(name) for name in list(keys) if name.startswith(prefix)]
+        bucket = SimpleNamespace(keys=SimpleNamespace(iterlists=lambda: enumerate(fitting)))
+        part = SimpleNamespace(get_bucket=lambda _name: bucket)
+        return original(part, bucket_name, *marked, prefix=prefix, **named)
+
+    return list_object_versions
 
 
 class BadDigestError(S3ClientError):

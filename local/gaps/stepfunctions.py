@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceBatch,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils import boto_client, json_path
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
@@ -36,6 +37,8 @@ from local.gaps import Replacements
 from local.gaps.batch import LocalJob, job_by_id
 from local.settings import ACCOUNT_ID, REGION
 
+DEFINITIONS: Final = 16
+"""Of state machines that are kept parsed."""
 WATCH_SECONDS: Final = 0.2
 """How long a stop of the execution may go unnoticed; the end of the job is noticed at once."""
 
@@ -54,6 +57,10 @@ class StepFunctionsService:
         # moto reads each path anew each time, which takes longer than all else that a state does.
         for module in (json_path, result_path):
             put(module, "parse", cache(module.parse))
+        # And each definition anew for each execution, 0.1 s of it. Running does not change what it parses to:
+        # attempts and the like are in an execution's environment, as a Map's items share the one, too.
+        parse = staticmethod(lru_cache(DEFINITIONS)(AmazonStateLanguageParser.parse))
+        put(AmazonStateLanguageParser, "parse", parse)
         # moto makes a boto3 client a task, out of the developer's own profile; slow, and not thread-safe.
         put(boto_client, "boto3", _SharedClients(self._clients))
         # And makes calls in nobody's name; AWS makes them in that of the state machine's role.

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend.execution import Execution
 
 from local.deploy import Deployment
@@ -203,6 +206,46 @@ def test_many_starts_under_one_name_start_one_execution(machine: Machine, linger
     assert started.count(True) == 1
     arns = [e["executionArn"] for e in machine.sfn.list_executions(stateMachineArn=machine.arn)["executions"]]
     assert len([arn for arn in arns if arn.endswith(name)]) == 1
+
+
+RETRYING = {
+    "StartAt": "Try",
+    "States": {
+        "Try": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sqs:sendMessage",
+            "Parameters": {"QueueUrl": "http://nobody/here", "MessageBody": "a"},
+            "Retry": [
+                {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 2, "BackoffRate": 1}
+            ],
+            "End": True,
+        }
+    },
+}
+
+
+def test_executions_of_one_definition_count_their_tries_apart(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is parsed once for all of them."""
+    parsed: list[str] = []
+    visit = Preprocessor.visitState_machine
+
+    def noting(preprocessor: Preprocessor, tree: Any) -> Any:
+        parsed.append(tree.getText())
+        return visit(preprocessor, tree)
+
+    monkeypatch.setattr(Preprocessor, "visitState_machine", noting)
+    monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _seconds: time.sleep(0.05)))
+    role = machine.sfn.describe_state_machine(stateMachineArn=machine.arn)["roleArn"]
+    made = machine.sfn.create_state_machine(name="retries", definition=json.dumps(RETRYING), roleArn=role)
+    arn = made["stateMachineArn"]
+    started = [machine.sfn.start_execution(stateMachineArn=arn)["executionArn"] for _ in range(4)]
+    for execution in started:
+        assert machine.end(execution)["status"] == "FAILED"
+        events = machine.sfn.get_execution_history(executionArn=execution)["events"]
+        assert sum(event["type"] == "TaskFailed" for event in events) == 3
+    assert len(parsed) == 1
 
 
 @pytest.mark.parametrize("name", ["x" * 81, "with space", "colon:colon", "star*"])

@@ -1,5 +1,6 @@
 """Who has no key of the embedded AWS gets nothing from it and does nothing to it, whatever they send."""
 
+import http.client
 import io
 import json
 import re
@@ -283,6 +284,55 @@ def test_half_a_body_is_none(aws: EmbeddedAws, reached: list[str]) -> None:
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
     assert reached == []
+
+
+def on_one_connection(aws: EmbeddedAws, *requests: bytes) -> list[int]:
+    """Send requests one right behind the other; return the statuses until the connection is ended."""
+    good = urlsplit(aws.endpoint)
+    statuses = []
+    with socket.create_connection((good.hostname, good.port)) as connection:
+        connection.sendall(b"".join(requests))
+        connection.shutdown(socket.SHUT_WR)
+        file = connection.makefile("rb")
+        while line := file.readline():
+            statuses.append(int(line.split()[1]))
+            headers = http.client.parse_headers(file)
+            file.read(int(headers["content-length"]))
+    return statuses
+
+
+def raw(request: Signed, *more: str, body: bytes | None = None) -> bytes:
+    lines = [f"{request.method} {request.target} HTTP/1.1", *more]
+    if not more:
+        lines.append(f"content-length: {len(request.body)}")
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + (request.body if body is None else body)
+
+
+def test_each_request_of_a_connection_is_checked(aws: EmbeddedAws, reached: list[str]) -> None:
+    good = sign(aws.endpoint, aws.keys.owner, "GET", f"/{BUCKET}/{KEY}")
+    unsigned = Signed(aws.endpoint, "PUT", "/new-bucket", {"host": urlsplit(aws.endpoint).netloc})
+    assert on_one_connection(aws, raw(good), raw(good)) == [200, 200]
+    reached.clear()
+    assert on_one_connection(aws, raw(good), raw(unsigned), raw(good)) == [200, 403]
+    assert reached == [f"GET /{BUCKET}/{KEY}"]
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [("content-length: 3", "content-length: 3"), ("content-length: 3", "transfer-encoding: chunked")],
+    ids=["told twice", "told in two ways"],
+)
+def test_what_may_hide_another_request_ends_the_connection(
+    aws: EmbeddedAws, reached: list[str], lengths: tuple[str, ...]
+) -> None:
+    body = b"3\r\nnew\r\n0\r\n\r\n" if "transfer-encoding" in lengths[1] else b"new"
+    hidden = raw(sign(aws.endpoint, aws.keys.owner, "GET", f"/{BUCKET}/{KEY}"))
+    try:
+        assert on_one_connection(aws, raw(put(aws), *lengths, body=body), hidden) == [200]
+        assert reached == [f"PUT /{BUCKET}/new"]
+    finally:
+        aws.clients.s3.delete_object(Bucket=BUCKET, Key="new")
 
 
 def test_a_header_that_only_looks_like_one_is_none_either(aws: EmbeddedAws) -> None:
