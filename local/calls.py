@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -111,7 +112,8 @@ def call_of(request: Request) -> Call:
         )
     if target:
         return Call(service, target.rpartition(".")[2], _document(request))
-    matches = (match for name in model.operation_names if (match := _matched(model, name, request)))
+    operations = _by_method(service).get(request.method, [])
+    matches = (match for operation in operations if (match := _matched(operation, request)))
     # The one that asks for the most: GetObject's address is that of GetObjectTagging without its query.
     best = max(matches, key=lambda match: match[0], default=None)
     if best is None:
@@ -132,27 +134,33 @@ def model_of(service: str) -> ServiceModel:
     return ServiceModel(loader.load_service_model(service, "service-2"), service)
 
 
-def _matched(model: ServiceModel, name: str, request: Request) -> tuple[int, Call] | None:
-    operation = model.operation_model(name)
-    # A deprecated operation has a successor at the same address.
-    if operation.http["method"] != request.method or operation.deprecated:
-        return None
+@cache
+def _by_method(service: str) -> Mapping[str, list[OperationModel]]:
+    model, found = model_of(service), defaultdict(list)
+    for name in model.operation_names:
+        operation = model.operation_model(name)
+        if not operation.deprecated:  # it has a successor at the same address
+            found[operation.http["method"]].append(operation)
+    return found
+
+
+def _matched(operation: OperationModel, request: Request) -> tuple[int, Call] | None:
     form, query = _address(operation)
     found = form.fullmatch(request.path)
     if not found or not query.items() <= request.query.items():
         return None
     given: dict[str, Any] = {}
+    sources = {"uri": found.groupdict(), "querystring": request.query, "header": request.headers}
     demands = len(query)
     for member, location, key, needed in _members(operation):
-        source = {"uri": found.groupdict(), "querystring": request.query, "header": request.headers}
-        if key in source[location]:
-            given[member] = source[location][key]
+        if key in sources[location]:
+            given[member] = sources[location][key]
         elif needed:
             return None
         demands += needed
     if operation.service_model.protocol == "rest-json" and "payload" not in _input(operation):
         given |= _document(request)
-    return demands, Call(model.service_name, name, given)
+    return demands, Call(operation.service_model.service_name, operation.name, given)
 
 
 @cache

@@ -31,7 +31,7 @@ from local.connections import Server
 from local.deploy import Deployment, deploy
 from local.environment import FOR_THE_BUILDER, FOR_THE_FUNCTIONS, child_environment
 from local.errors import CallError, answer
-from local.gaps import Replacements
+from local.gaps import Replacements, core
 from local.gaps.awslambda import LambdaService
 from local.gaps.batch import BatchService
 from local.gaps.events import EventsService
@@ -158,6 +158,7 @@ class EmbeddedAws:
             undo.callback(step_functions.stop)
 
             replacements.put(DomainDispatcherApplication, "get_backend_for_host", _finding_services())
+            core.install(replacements)
             self._lambda.install(replacements, self._layer_address)
             objects.install(replacements)
             batch.install(replacements)

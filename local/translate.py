@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import yaml  # type: ignore[import-untyped]
 from samtranslator.internal.managed_policies import get_bundled_managed_policy_map  # type: ignore[import-untyped]
 from samtranslator.model.exceptions import (  # type: ignore[import-untyped]
     InvalidDocumentException,
 )
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+from samtranslator.yaml_helper import intrinsics_multi_constructor  # type: ignore[import-untyped]
 
 from local.clients import isolated_session
 from local.intrinsics import TemplateError
@@ -22,6 +23,20 @@ Upload = Callable[[str, bytes], str]
 """Keeps a packaged file under a name and returns its ``s3://`` URL."""
 
 NOT_CODE: Final = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+
+
+# samtranslator's own reads with the loader that is written in Python, ten times as long.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+_Loader.add_multi_constructor("!", intrinsics_multi_constructor)
+
+
+def read_template(text: str) -> dict[str, Any]:
+    """Return what a template says; of intrinsic functions, the long form."""
+    document: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 (a safe one)
+    return document
 
 
 def translate(template: Path, upload: Upload) -> dict[str, Any]:
@@ -35,7 +50,7 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     Raises:
         TemplateError: It is not valid SAM.
     """
-    document: dict[str, Any] = yaml_parse(template.read_text())
+    document = read_template(template.read_text())
     package(document, template.parent, upload)
     # The session is asked for its region only; without one the translator looks for the developer's.
     policies = get_bundled_managed_policy_map("aws")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
+from samtranslator.yaml_helper import intrinsics_multi_constructor  # type: ignore[import-untyped]
 
 from stack.inventory import BUCKET
 
@@ -92,7 +93,7 @@ class Templates:
     @classmethod
     def read(cls, path: Path = ROOT) -> Self:
         """Read template.yaml and the templates that it names, as often as it does."""
-        root = yaml_parse(path.read_text())
+        root = _read(path.read_text())
         return cls(root, tuple(_nested_in(root, path.parent, STACK, "")))
 
     def parameter(self, name: str, given: Mapping[str, str]) -> str:
@@ -137,6 +138,19 @@ class Templates:
                     yield f"{system}/{size}"
 
 
+# samtranslator's own reads with the loader that is written in Python, ten times as long.
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    pass
+
+
+_Loader.add_multi_constructor("!", intrinsics_multi_constructor)
+
+
+def _read(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 (a safe one)
+    return document
+
+
 def _nested_in(
     template: Mapping[str, Any], folder: Path, stack_name: str | None, suffix: str
 ) -> Iterator[Nested]:
@@ -147,7 +161,7 @@ def _nested_in(
             handed_on = properties.get("Parameters", {})
             called = next((key for key, value in handed_on.items() if value == {"Ref": stack_name}), None)
             texts = {key: value for key, value in handed_on.items() if isinstance(value, str)}
-            inner = Nested(yaml_parse(path.read_text()), f"{suffix}-{name}{_RANDOM}", called, texts)
+            inner = Nested(_read(path.read_text()), f"{suffix}-{name}{_RANDOM}", called, texts)
             yield inner
             yield from _nested_in(inner.template, path.parent, called, inner.suffix)
 

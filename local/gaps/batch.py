@@ -99,8 +99,9 @@ def container_outcome(outcome: Outcome) -> dict[str, Any]:
 
 def _describe_jobs(backend: BatchBackend, jobs: list[str] | None) -> list[dict[str, Any]]:
     # moto walks through its dictionary of all jobs while other threads submit more.
-    known = dict(backend._jobs)
-    return [job.describe() for id_, job in known.items() if not jobs or id_ in jobs or job.arn in jobs]
+    known = dict(backend._jobs) if not jobs else {}
+    asked = [backend._jobs.get(job.rpartition("/")[2]) for job in jobs or known]
+    return [job.describe() for job in asked if job]
 
 
 def _if_acceptable(original: Any) -> Any:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from local.settings import ROOT
+from local.translate import read_template
 
 from .conftest import SHELL
 
@@ -36,7 +36,7 @@ def built() -> Path:
 
 
 def test_functions_bring_what_lambda_lacks_and_nothing_else(built: Path) -> None:
-    resources = yaml_parse(built.read_text())["Resources"]
+    resources = read_template(built.read_text())["Resources"]
     functions = [r for r in resources.values() if r["Type"] == "AWS::Serverless::Function"]
     assert len(functions) == 4
     for function in functions:

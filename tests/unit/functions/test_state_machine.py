@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local.translate import read_template
 from tests.whole import whole
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "statemachine/build_layers.asl.json").read_text()
 DEFINITION: dict[str, Any] = json.loads(TEXT)
-TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+TEMPLATE: dict[str, Any] = read_template((ROOT / "template.yaml").read_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 MAP = DEFINITION["States"]["BuildLayers"]["ItemProcessor"]
 LAMBDA_FAULTS = {

@@ -13,7 +13,6 @@ from typing import Any
 import cfnlint
 import cfnlint.api
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from layer_builder import environment as builder_environment
 from layer_builder.ground import cooldown
@@ -23,10 +22,11 @@ from layerdrop.layer_name import layer_name
 from layerdrop.locks import STAGED
 from layerdrop.shelves import CHOICES
 from layerdrop.target import ARCHITECTURES, LAYERS, RUNTIMES
+from local.translate import read_template
 from tests.whole import parts, whole
 
 ROOT = Path(__file__).parents[3]
-SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+SOURCE: dict[str, Any] = read_template((ROOT / "template.yaml").read_text())
 PARAMETERS: dict[str, Any] = SOURCE["Parameters"]
 FUNCTIONS = (
     "StartBuild",

@@ -10,7 +10,8 @@ import yaml
 from samtranslator.internal.managed_policies import get_bundled_managed_policy_map
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
-from samtranslator.yaml_helper import yaml_parse
+
+from local.translate import read_template
 
 ROOT = Path(__file__).parents[3]
 IMAGE = ROOT / "infra/image.yaml"
@@ -20,7 +21,7 @@ SCRIPT = ROOT / "container/build_image.sh"
 
 def translated(template: Path) -> dict[str, Any]:
     """Return the template without SAM, its code packaged as if by ``sam package``."""
-    document: dict[str, Any] = yaml_parse(template.read_text())
+    document: dict[str, Any] = read_template(template.read_text())
     for resource in document["Resources"].values():
         for name in ("CodeUri", "ContentUri"):
             if name in resource.get("Properties", {}):
@@ -33,7 +34,7 @@ def translated(template: Path) -> dict[str, Any]:
 
 def recipe() -> dict[str, Any]:
     """Return the buildspec."""
-    document = yaml_parse(IMAGE.read_text())
+    document = read_template(IMAGE.read_text())
     result: dict[str, Any] = yaml.safe_load(document["Mappings"]["Recipe"]["BuildSpec"]["Text"])
     return result
 

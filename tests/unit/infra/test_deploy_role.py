@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.loaders import Loader
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
-from samtranslator.yaml_helper import yaml_parse
 
+from local.translate import read_template
 from tests.unit.infra.templates import ROOT
 from tests.whole import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE: dict[str, Any] = yaml_parse((ROOT / "infra/deploy-role.yaml").read_text())
+SOURCE: dict[str, Any] = read_template((ROOT / "infra/deploy-role.yaml").read_text())
 POLICIES = {
     name: resource["Properties"]["PolicyDocument"]
     for name, resource in SOURCE["Resources"].items()

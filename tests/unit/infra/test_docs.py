@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from layerdrop.errors import ErrorCode
+from local.translate import read_template
 from tests.unit.infra.templates import IMAGE, ROOT, translated
 from tests.unit.infra.test_operations import own_metrics
 from tests.whole import whole
@@ -17,7 +17,7 @@ from tests.whole import whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+SOURCE: dict[str, Any] = read_template((ROOT / "template.yaml").read_text())
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "local/README.md"]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()

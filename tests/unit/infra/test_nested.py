@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
+from local.translate import read_template
 from tests.unit.infra.templates import ROOT
 from tests.whole import whole
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TEMPLATE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+TEMPLATE: dict[str, Any] = read_template((ROOT / "template.yaml").read_text())
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def nested_in(
     for name, resource in template["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Application":
             path = folder / resource["Properties"]["Location"]
-            inner = yaml_parse(path.read_text())
+            inner = read_template(path.read_text())
             found = Nested(inner, resource["Properties"].get("Parameters", {}), outer)
             yield name, found
             yield from nested_in(inner, path.parent, found)

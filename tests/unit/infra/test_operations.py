@@ -9,15 +9,15 @@ import tomllib
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 from stack import inventory
 
 from layerdrop import claims
 from layerdrop.end_event import end_event
+from local.translate import read_template
 from tests.unit.infra.templates import IMAGE, ROOT, translated
 from tests.whole import whole
 
-SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+SOURCE: dict[str, Any] = read_template((ROOT / "template.yaml").read_text())
 # What AWS publishes by itself, by namespace: metrics, and the dimension that names a resource of which type.
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 # https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html

@@ -11,9 +11,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from local.intrinsics import Scope, TemplateError, evaluate, parameter_values, pseudo_parameters
+from local.translate import read_template
 from tests.unit.infra.templates import ROOT
 from tests.whole import parts
 
@@ -190,7 +190,7 @@ def test_the_key_s_policy_in_the_docs_is_for_whoever_uses_it_in_their_own_name()
 
 
 def test_the_deployment_role_makes_such_roles_and_no_others() -> None:
-    role = yaml_parse((ROOT / "infra/deploy-role.yaml").read_text())
+    role = read_template((ROOT / "infra/deploy-role.yaml").read_text())
     [giving] = [
         one
         for one in role["Resources"]["Stacks"]["Properties"]["PolicyDocument"]["Statement"]

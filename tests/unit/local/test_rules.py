@@ -1,13 +1,13 @@
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from local.clients import Clients
 from local.deploy import deploy
 from local.intrinsics import TemplateError
 from local.keys import Keyring
 from local.rules import check
+from local.translate import read_template
 
-RULES = yaml_parse("""
+RULES = read_template("""
 Size:
   RuleCondition: !Not [!Equals [!Ref Kind, none]]
   Assertions:
