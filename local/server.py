@@ -57,6 +57,8 @@ https://docs.aws.amazon.com/lambda/latest/api/API_LayerVersionContentOutput.html
 ARTIFACTS: Final = "layerdrop-local-artifacts"
 """The bucket that holds packaged code, as ``sam deploy`` makes one."""
 STOP_SECONDS: Final = 10.0
+LOG_LINES: Final = 10_000
+"""Of a log stream that are kept, the newest, at least. AWS keeps all of them, or for so many days."""
 
 
 class EmbeddedAws:
@@ -248,6 +250,9 @@ class EmbeddedAws:
         backend.ensure_log_group(group)
         backend.ensure_log_stream(group, stream)
         backend.put_log_events(group, stream, [{"timestamp": int(time.time() * 1000), "message": line}])
+        kept = backend.groups[group].streams[stream].events
+        if len(kept) > 2 * LOG_LINES:
+            del kept[:-LOG_LINES]
 
     def _send_message(self, role: str, queue: str, body: str, attributes: Mapping[str, str]) -> None:
         clients = self.clients.of_role(role)

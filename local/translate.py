@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,9 +53,8 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     """
     document = read_template(template.read_text())
     package(document, template.parent, upload)
-    # The session is asked for its region only; without one the translator looks for the developer's.
     policies = get_bundled_managed_policy_map("aws")
-    translator = Translator(policies, Parser(), boto_session=isolated_session())
+    translator = Translator(policies, Parser(), boto_session=_session())
     try:
         translated: dict[str, Any] = translator.translate(document, parameter_values={})
     except InvalidDocumentException as error:
@@ -62,6 +62,12 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     finally:
         translator.metrics.publish()  # to nobody; it complains otherwise
     return translated
+
+
+@cache
+def _session() -> Any:
+    """Return one that is asked for its region only; without, the translator looks for the developer's."""
+    return isolated_session()
 
 
 def package(document: dict[str, Any], folder: Path, upload: Upload) -> None:

@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -37,6 +39,8 @@ TOO_FEW_VCPUS: Final = (
 MOST_OVERRIDES: Final = 8192
 # What Batch itself says of a larger request: https://github.com/ASFHyP3/hyp3/issues/3041
 MOST_OF_A_JOB: Final = 30 * 1024
+JOBS = 500
+"""That have ended, the newest, are kept. AWS keeps all of them, for seven days."""
 OVERRIDE: Final[ContextVar[dict[str, Any] | None]] = ContextVar("retry strategy of SubmitJob", default=None)
 
 
@@ -61,10 +65,18 @@ class BatchService:
         self.environment = environment
         self.slots = slots
         self.key_of = key_of
+        self._ended: deque[str] = deque()
 
     def entry_point(self, image: str) -> Sequence[str] | None:
         """Return what to run for an image, or None when there is no such image."""
         return next((command for name, command in self._images.items() if fnmatchcase(image, name)), None)
+
+    def forget_old_jobs(self, ended: str) -> None:
+        """Keep the newest of the jobs that have ended, this one among them; moto keeps all."""
+        self._ended.append(ended)
+        while len(self._ended) > JOBS:
+            with suppress(IndexError):  # another thread was there first
+                batch_backends[ACCOUNT_ID][REGION]._jobs.pop(self._ended.popleft(), None)
 
     def install(self, replacements: Replacements) -> None:
         """Replace moto's jobs by ours."""
@@ -181,6 +193,8 @@ class LocalJob(Job):
         self.job_stopped = True
         self.status = JobStatus.SUCCEEDED if outcome.succeeded else JobStatus.FAILED
         self.finished.set()
+        if self.service:
+            self.service.forget_old_jobs(self.job_id)
 
     def terminate(self, reason: str) -> None:
         """End the job, wherever it is; one that has ended stays as it is."""

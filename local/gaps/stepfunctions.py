@@ -4,6 +4,7 @@
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,6 +40,8 @@ from local.settings import ACCOUNT_ID, REGION
 
 DEFINITIONS: Final = 16
 """Of state machines that are kept parsed."""
+HISTORIES = 500
+"""Of executions that have ended, the newest, are kept, 0.1 MB each. AWS keeps all of them, for 90 days."""
 WATCH_SECONDS: Final = 0.2
 """How long a stop of the execution may go unnoticed; the end of the job is noticed at once."""
 
@@ -49,6 +52,7 @@ class StepFunctionsService:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._stopping = threading.Event()
+        self._ended: deque[Execution] = deque()
 
     def install(self, replacements: Replacements) -> None:
         """Replace what moto does in tasks and at the start of an execution."""
@@ -79,12 +83,24 @@ class StepFunctionsService:
         put(Execution, "stop", _remembered(Execution.stop))
         put(ExecutionWorker, "start", _stoppable(ExecutionWorker.start))
         communication = BaseExecutionWorkerCommunication
-        put(communication, "terminated", _aborted(communication.terminated))
+        put(communication, "terminated", self._forgetting(_aborted(communication.terminated)))
         backend = StepFunctionsParserBackend
         put(backend, "start_execution", _named(backend.start_execution))
 
     def _client(self, service: str, state_credentials: StateCredentials, **_region: str) -> Any:
         return self._clients.of_role(state_credentials.role_arn).get(service)
+
+    def _forgetting(self, original: Any) -> Any:
+        # moto keeps every history, and grows with each upload.
+        def terminated(communication: BaseExecutionWorkerCommunication) -> None:
+            original(communication)
+            self._ended.append(communication.execution)
+            while len(self._ended) > HISTORIES:
+                with suppress(IndexError):  # another thread was there first
+                    worker: Any = self._ended.popleft().exec_worker
+                    worker.env.event_manager._history_event_list.clear()
+
+        return terminated
 
     def stop(self) -> None:
         """Stop every running execution."""

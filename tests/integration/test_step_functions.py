@@ -16,6 +16,7 @@ from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend.execution import Execution
 
 from local.deploy import Deployment
+from local.gaps import batch, stepfunctions
 from local.server import EmbeddedAws
 
 from .conftest import eventually
@@ -246,6 +247,28 @@ def test_executions_of_one_definition_count_their_tries_apart(
         events = machine.sfn.get_execution_history(executionArn=execution)["events"]
         assert sum(event["type"] == "TaskFailed" for event in events) == 3
     assert len(parsed) == 1
+
+
+def test_the_newest_histories_and_jobs_are_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = machine.start("true")
+    job = machine.job_of(first)
+    machine.end(first)
+    monkeypatch.setattr(stepfunctions, "HISTORIES", 2)
+    monkeypatch.setattr(batch, "JOBS", 2)
+    newer = [machine.start("true") for _ in range(2)]
+    kept = [machine.job_of(execution) for execution in newer]
+    assert [machine.end(execution)["status"] for execution in newer] == ["SUCCEEDED"] * 2
+
+    def events(execution: str) -> int:
+        return len(machine.sfn.get_execution_history(executionArn=execution)["events"])
+
+    eventually(lambda: events(first) == 0)
+    assert all(events(execution) for execution in newer)
+    assert machine.end(first)["status"] == "SUCCEEDED", "that it was, is known"
+    with pytest.raises(machine.sfn.exceptions.ExecutionAlreadyExists):
+        machine.start("true", first.rpartition(":")[2])
+    assert machine.batch.describe_jobs(jobs=[job])["jobs"] == []
+    assert len(machine.batch.describe_jobs(jobs=kept)["jobs"]) == 2
 
 
 @pytest.mark.parametrize("name", ["x" * 81, "with space", "colon:colon", "star*"])
