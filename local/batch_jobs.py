@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -138,7 +138,7 @@ class Slots:
         self._cores = cores
         self._vcpus: dict[str, float] = {}
         self._queue: deque[_Turn] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     @contextmanager
     def take(self, environment: str, most: float, vcpus: float, stop: Stop) -> "Iterator[bool]":
@@ -151,29 +151,42 @@ class Slots:
             stop: Ends the waiting.
         """
         turn = _Turn(environment, vcpus)
-        stop.when_asked(self._look_again)
-        with self._changed:
+        stop.when_asked(turn.called.set)
+        with self._lock:
             self._vcpus.setdefault(environment, most)
             self._queue.append(turn)
-            self._changed.wait_for(lambda: stop.asked or self._next() is turn)
-            self._queue.remove(turn)
-            granted = not stop.asked
-            if granted:
-                self._vcpus[environment] -= vcpus
-                self._cores -= 1
-            self._changed.notify_all()
+            taken = self._taken(turn, stop)
+        while not taken:
+            turn.called.wait()
+            with self._lock:
+                turn.called.clear()
+                taken = self._taken(turn, stop)
+        granted = taken == "granted"
         try:
             yield granted
         finally:
             if granted:
-                with self._changed:
+                with self._lock:
                     self._vcpus[environment] += vcpus
                     self._cores += 1
-                    self._changed.notify_all()
+                    self._call_next()
 
-    def _look_again(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _taken(self, turn: "_Turn", stop: Stop) -> str:
+        """Take a turn out of the queue if it is its turn, ``granted``, or was ``stopped``."""
+        granted = not stop.asked and self._next() is turn
+        if not granted and not stop.asked:
+            return ""
+        self._queue.remove(turn)
+        if granted:
+            self._vcpus[turn.environment] -= turn.vcpus
+            self._cores -= 1
+        self._call_next()
+        return "granted" if granted else "stopped"
+
+    def _call_next(self) -> None:
+        # This one alone: of a thousand that wait, all the others would look and wait on.
+        if turn := self._next():
+            turn.called.set()
 
     def _next(self) -> "_Turn | None":
         blocked: set[str] = set()
@@ -188,6 +201,7 @@ class Slots:
 class _Turn:
     environment: str
     vcpus: float
+    called: threading.Event = field(default_factory=threading.Event)
 
 
 def run_attempt(

@@ -347,9 +347,8 @@ class _Pool:
     def take(self) -> AnyWorker:
         """Return an idle worker; start one more when there is none and the limit allows."""
         with self._changed:
-            if not self._idle and len(self._all) + self._starting < self.function.most_workers:
-                self._starting += 1
-                threading.Thread(target=self._start_one, name=f"start of {self.function.name}").start()
+            if not self._idle:
+                self._start_another()
             self._waiting += 1
             self._changed.wait_for(lambda: self._idle or self._closed or self._failure)
             self._waiting -= 1
@@ -369,7 +368,21 @@ class _Pool:
                 self._all.discard(worker)
             else:
                 self._idle.append(worker)
+            self._tell()
+
+    def _start_another(self) -> None:
+        if len(self._all) + self._starting < self.function.most_workers:
+            self._starting += 1
+            threading.Thread(target=self._start_one, name=f"start of {self.function.name}").start()
+
+    def _tell(self) -> None:
+        if self._closed:
             self._changed.notify_all()
+            return
+        # One takes the worker; of a thousand that wait, all the others would look and wait on.
+        self._changed.notify()
+        if self._waiting > len(self._idle) + self._starting:  # for one that died
+            self._start_another()
 
     def retire(self) -> None:
         """End each worker as soon as nobody needs it any more."""
@@ -406,7 +419,7 @@ class _Pool:
         finally:
             with self._changed:
                 self._starting -= 1
-                self._changed.notify_all()
+                self._tell()
 
 
 def variables_of(function: Function, stream: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -165,6 +165,7 @@ class LocalJob(Job):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.finished = threading.Event()
+        self._listeners: list[Callable[[], object]] = []
         self._stopping = Stop()
         self._outcome: Outcome | None = None
         strategy: dict[str, Any] = OVERRIDE.get() or self.job_definition.retry_strategy or {}
@@ -193,6 +194,8 @@ class LocalJob(Job):
         self.job_stopped = True
         self.status = JobStatus.SUCCEEDED if outcome.succeeded else JobStatus.FAILED
         self.finished.set()
+        for listener in self._listeners:
+            listener()
         if self.service:
             self.service.forget_old_jobs(self.job_id)
 
@@ -200,6 +203,12 @@ class LocalJob(Job):
         """End the job, wherever it is; one that has ended stays as it is."""
         if not self.finished.is_set():
             self._stopping.ask(reason)
+
+    def when_finished(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` once finished; at once when that is past. It may be called twice."""
+        self._listeners.append(listener)
+        if self.finished.is_set():
+            listener()
 
     def describe(self) -> dict[str, Any]:
         """Return DescribeJobs' entry; moto's own forgets the exit code."""

@@ -42,8 +42,8 @@ DEFINITIONS: Final = 16
 """Of state machines that are kept parsed."""
 HISTORIES = 500
 """Of executions that have ended, the newest, are kept, 0.1 MB each. AWS keeps all of them, for 90 days."""
-WATCH_SECONDS: Final = 0.2
-"""How long a stop of the execution may go unnoticed; the end of the job is noticed at once."""
+WATCH_SECONDS: Final = 10.0
+"""Then it is looked again; the ends of the job, of its time and of the execution are told at once."""
 
 
 class StepFunctionsService:
@@ -74,6 +74,8 @@ class StepFunctionsService:
         put(batch, "_normalise_response", _response_from_boto)
         put(batch, "_build_sync_resolver", _watching(batch._build_sync_resolver, self._clients))
         put(batch, "_eval_sync", _terminating(batch._eval_sync))
+        for end in ("set_ended", "set_stop", "set_error", "set_timed_out"):
+            put(Environment, end, _told(getattr(Environment, end)))
         # The resolver waits by itself.
         put(callback, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", 0)
         # The end of the embedded AWS does not wait for a retry.
@@ -161,13 +163,19 @@ def _operation(task: StateTaskServiceBatch, service: str | None, action: str | N
 class _JobWatch:
     """What moto calls again and again until it returns the finished job, or raises its failure."""
 
-    def __init__(self, job: LocalJob, describe: Callable[[], Any], clients: Clients) -> None:
+    def __init__(
+        self, job: LocalJob, describe: Callable[[], Any], clients: Clients, env: Environment
+    ) -> None:
         self._job = job
         self._describe = describe
         self._clients = clients
+        self._told = threading.Event()
+        job.when_finished(self._told.set)
+        vars(env)["when_over"] = self._told.set
 
     def __call__(self) -> Any:
-        return self._describe() if self._job.finished.wait(WATCH_SECONDS) else None
+        self._told.wait(WATCH_SECONDS)
+        return self._describe() if self._job.finished.is_set() else None
 
     def terminate(self, reason: str) -> None:
         """End the job unless it has ended."""
@@ -184,9 +192,18 @@ def _watching(original: Any, clients: Clients) -> Any:
     ) -> _JobWatch:
         job = job_by_id(env.stack[-1]["JobId"])
         describe = original(task, env=env, state_credentials=state_credentials, **rest)
-        return _JobWatch(job, describe, clients.of_role(state_credentials.role_arn))
+        return _JobWatch(job, describe, clients.of_role(state_credentials.role_arn), env)
 
     return build
+
+
+def _told(original: Any) -> Any:
+    # moto has whoever waits for a job look now and then whether the execution goes on.
+    def end(env: Environment, *args: Any, **kwargs: Any) -> None:
+        original(env, *args, **kwargs)
+        vars(env).get("when_over", bool)()
+
+    return end
 
 
 def _terminating(original: Any) -> Any:

@@ -148,6 +148,29 @@ def test_beyond_the_limit_events_wait_for_a_worker(workers: Workers, make: Make)
     assert len(set(pids)) == 1
 
 
+def test_those_who_wait_get_workers_for_those_that_died(workers: Workers, make: Make) -> None:
+    function = make(
+        """
+import os, time
+def handler(event, context):
+    time.sleep(0.2)
+    os._exit(1)
+""",
+        most_workers=1,
+    )
+    answers: list[Answer] = []
+
+    def call() -> None:
+        answers.append(workers.invoke(function, {}))
+
+    callers = [threading.Thread(target=call, daemon=True) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(10)
+    assert [failure(answer)["errorType"] for answer in answers] == ["Runtime.ExitError"] * 3
+
+
 def test_an_exception_is_described_as_the_runtime_does(workers: Workers, make: Make, log: list[str]) -> None:
     function = make(
         "class BuildError(Exception): pass\ndef handler(e, c): raise BuildError('no such thing')\n"
