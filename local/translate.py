@@ -14,7 +14,7 @@ from samtranslator.model.exceptions import (  # type: ignore[import-untyped]
     InvalidDocumentException,
 )
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
-from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
+from samtranslator.translator import translator as sam  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import intrinsics_multi_constructor  # type: ignore[import-untyped]
 
 from local.clients import isolated_session
@@ -54,7 +54,7 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     document = read_template(template.read_text())
     package(document, template.parent, upload)
     policies = get_bundled_managed_policy_map("aws")
-    translator = Translator(policies, Parser(), boto_session=_session())
+    translator = sam.Translator(policies, Parser(), boto_session=_session())
     try:
         translated: dict[str, Any] = translator.translate(document, parameter_values={})
     except InvalidDocumentException as error:
@@ -62,6 +62,10 @@ def translate(template: Path, upload: Upload) -> dict[str, Any]:
     finally:
         translator.metrics.publish()  # to nobody; it complains otherwise
     return translated
+
+
+# A translator holds the policy templates that come with it against their schema, each time that one is made.
+sam.make_policy_template_for_function_plugin = cache(sam.make_policy_template_for_function_plugin)
 
 
 @cache
