@@ -84,9 +84,15 @@ def report_schema() -> jsonschema.Draft202012Validator:
 
 
 @cache
+def _session() -> boto3.Session:
+    """A session for all tests, which reads AWS's descriptions once; moto has each test begin without one."""
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+
+
+@cache
 def _client(service: str) -> Any:
     """A client for all tests: making one takes longer than most tests, and it keeps nothing of a test."""
-    return boto3.client(service, "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+    return _session().client(service)  # type: ignore[call-overload]
 
 
 class Account:
@@ -135,6 +141,7 @@ def account(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     with mock_aws():
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", _session())
         account = Account()
         account.s3.create_bucket(Bucket=BUCKET)
         account.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
