@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
+SHARING = ("tests/e2e", "tests/faults", "tests/integration")
 FAULT = "fault"
 ATTACK = "attack"
 _LONGEST = 90
@@ -24,6 +26,24 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("sample", max_examples=25)
     if config.getoption("markexpr") == "not long":
         settings.load_profile("sample")
+
+
+class _Together(LoadFileScheduling):
+    """Gives a process all tests of a file, or of a folder that shares an embedded AWS: it starts once.
+
+    Only where a sample is wanted: all of such a folder's tests would be too much for one process.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = file.rpartition("/")[0]
+        return folder if folder in SHARING else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    sample = config.getoption("markexpr") == "not long" and config.getoption("dist") == "loadfile"
+    return _Together(config, log) if sample else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
