@@ -39,8 +39,8 @@ TOO_FEW_VCPUS: Final = (
 MOST_OVERRIDES: Final = 8192
 # What Batch itself says of a larger request: https://github.com/ASFHyP3/hyp3/issues/3041
 MOST_OF_A_JOB: Final = 30 * 1024
-JOBS = 500
-"""That have ended, the newest, are kept. AWS keeps all of them, for seven days."""
+JOBS = 5_000
+"""That have ended, the newest, are kept, 9 kB each. AWS keeps all of them, for seven days."""
 OVERRIDE: Final[ContextVar[dict[str, Any] | None]] = ContextVar("retry strategy of SubmitJob", default=None)
 
 
