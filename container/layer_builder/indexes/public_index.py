@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from layer_builder.ground import files
 
 if TYPE_CHECKING:
     from layer_builder.ground.settings import Settings
@@ -29,10 +33,33 @@ _PASSED_ON = (
 )
 OURS = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _TIMEOUT = 60  # seconds
+_ADDRESS = re.compile(r"https?://[!-~]+")
 
 
 @cache
 def address(settings: Settings) -> str | None:
+    """Name uv's default index: what the cache has of it if it is of this very uv, else what that says."""
+    which, kept = _identity(), settings.cache / "public-index.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(kept.read_bytes())
+        if which and found["uv"] == which and _ADDRESS.fullmatch(found["address"]):
+            return str(found["address"])
+    told = _told(settings)
+    if which and told and _ADDRESS.fullmatch(told):
+        with suppress(OSError):
+            files.write_atomically(kept, json.dumps({"uv": which, "address": told}).encode())
+    return told
+
+
+def _identity() -> list[str | int]:
+    """Tell this uv from any other; empty if that cannot be."""
+    with suppress(OSError):
+        found = Path(uv()).stat()
+        return [uv(), found.st_size, found.st_mtime_ns, found.st_ino]
+    return []
+
+
+def _told(settings: Settings) -> str | None:
     """Ask uv for the address of its default index."""
     command = [uv(), "pip", "compile", "-", "--python", sys.executable, "--offline"]
     done = subprocess.run(

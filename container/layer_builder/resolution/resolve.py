@@ -8,6 +8,7 @@ What is found is the newest set of versions that loads, as if uv had known the p
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ from layer_builder.ground.errors import (
 )
 from layer_builder.ground.filenames import wheel_of
 from layer_builder.indexes import sources as source_list
-from layer_builder.resolution import uv
+from layer_builder.resolution import rounds, uv
 from layer_builder.wheels.pick import Pick
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from layer_builder.indexes.index import IndexedFile
     from layer_builder.indexes.sources import Sources
     from layer_builder.requirements.parser import Requirements
+    from layer_builder.resolution.rounds import Ruled
     from layer_builder.resolution.uv import Outcome
     from layer_builder.resolution.waiting import Waiting
 
@@ -93,14 +95,14 @@ def resolve(
         AddressRefusedError: it leads where a build must not go.
         SdistNotBuildableError, SdistBuildError: a source that is allowed and needed cannot be built.
     """
-    excluded: dict[str, set[str]] = {}
-    never: dict[str, set[str]] = {}  # of those, what would not load either if it were old enough
+    places = source_list.of(settings, requirements.origins)
+    ruled = rounds.recall(requirements, target, settings, cooldown)
     sources: set[str] = set()
     builder: Interpreter | None = None
     for _ in range(_MAX_ROUNDS):
         outcome = uv.compile_lock(
             requirements.texts,
-            [*requirements.constraints, *_ruled_out(excluded)],
+            [*requirements.constraints, *ruled.constraints],
             target,
             settings,
             requirements.origins,
@@ -108,56 +110,80 @@ def resolve(
             python=builder,
             counting=cooldown,
         )
+        wheels = _wheels(outcome, target)
+        without_wheel = [package for package, fits in wheels if not fits and package.name not in sources]
+        if ruled.is_recalled and (outcome.status != 0 or without_wheel):  # the index is another by now
+            ruled = ruled.anew()
+            continue
         if outcome.status != 0:
             from layer_builder.resolution import (
                 explain,
                 sdist,  # what only failures need is not imported before
             )
 
-            error = explain.failure(outcome.stderr, requirements, excluded, target, settings)
+            error = explain.failure(outcome.stderr, requirements, ruled.out, target, settings)
             if sources and not isinstance(error, IndexUnreachableError):
                 error = sdist.failure(outcome.stderr) or error
             without = canonicalize_name(error.details.get("package", ""))
             if not isinstance(error, NoWheelError) or without in sources or without not in allow_sdist:
-                raise _for_cooldown(error, outcome, requirements, target, settings, never, cooldown) from None
+                lasting = ruled.lasting
+                raise _for_cooldown(
+                    error, outcome, requirements, target, settings, lasting, cooldown
+                ) from None
             builder = sdist.builder(without, target)
             sources.add(without)
-            excluded.pop(without, None)
+            ruled.out.pop(without, None)
             continue
-        wheels = fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target)
-        without_wheel = [package for package, fits in wheels if not fits and package.name not in sources]
         if not without_wheel:
-            picks = [
-                _pick(package, fits, requirements, outcome.addresses, cooldown) for package, fits in wheels
-            ]
-            if not picks:
-                raise RequirementsError(
-                    f"No requirement applies to {target}: every line's marker says otherwise.",
-                    hint="Check the markers after the semicolons.",
-                )
-            chosen = tuple(sorted(picks, key=lambda pick: pick.name))
-            warnings = _warnings(outcome.stderr)
-            held: tuple[Waiting, ...] = ()
-            if cooldown:
-                from layer_builder.resolution import waiting
-
-                taken = {str(package.name): package.version for package, _ in wheels if package.version}
-                warnings += _of_unknown_age(outcome, taken, cooldown)
-                lock = _without_cooldown(requirements, target, settings, never)
-                held = waiting.compared(lock, taken, partial(fitting, target=target), cooldown)
-                warnings += waiting.told(held, cooldown, known=bool(lock))
-            return Resolution(chosen, warnings, builder is not None, held)
-        places = source_list.of(settings, requirements.origins)
-        for name, (versions, lasting) in _versions_that_do_not_load(
-            without_wheel, target, places, cooldown
-        ).items():
-            excluded.setdefault(name, set()).update(versions)
-            never.setdefault(name, set()).update(lasting)
+            if not sources:
+                ruled.keep()
+            return _resolution(
+                requirements, target, settings, cooldown, outcome, wheels, ruled, ran_code=builder is not None
+            )
+        for one in _versions_that_do_not_load(without_wheel, target, places, cooldown):
+            ruled.add(*one)
     raise ResolutionError(
         f"No set of versions that loads on {target} was found in {_MAX_ROUNDS} rounds.",
         hint="Pin the versions that matter, or take a newer runtime.",
-        details={"excluded": {name: sorted(versions) for name, versions in excluded.items()}},
+        details={"excluded": {name: sorted(versions) for name, versions in ruled.out.items()}},
     )
+
+
+def _resolution(
+    requirements: Requirements,
+    target: Target,
+    settings: Settings,
+    cooldown: Cooldown | None,
+    outcome: Outcome,
+    wheels: Sequence[tuple[Package, list[PackageWheel]]],
+    ruled: Ruled,
+    *,
+    ran_code: bool,
+) -> Resolution:
+    """Take the files of the packages that were found, and say what there is to say of them."""
+    picks = [_pick(package, fits, requirements, outcome.addresses, cooldown) for package, fits in wheels]
+    if not picks:
+        raise RequirementsError(
+            f"No requirement applies to {target}: every line's marker says otherwise.",
+            hint="Check the markers after the semicolons.",
+        )
+    chosen = tuple(sorted(picks, key=lambda pick: pick.name))
+    warnings = _warnings(outcome.stderr)
+    held: tuple[Waiting, ...] = ()
+    if cooldown:
+        from layer_builder.resolution import waiting
+
+        taken = {str(package.name): package.version for package, _ in wheels if package.version}
+        warnings += _of_unknown_age(outcome, taken, cooldown)
+        lock = _without_cooldown(requirements, target, settings, ruled.lasting)
+        held = waiting.compared(lock, taken, partial(fitting, target=target), cooldown)
+        warnings += waiting.told(held, cooldown, known=bool(lock))
+    return Resolution(chosen, warnings, ran_code, held)
+
+
+def _wheels(outcome: Outcome, target: Target) -> list[tuple[Package, list[PackageWheel]]]:
+    """List the packages that uv found, with the wheels that load; none if it found nothing."""
+    return fitting(Pylock.from_dict(tomllib.loads(outcome.lock)).packages, target) if outcome.lock else []
 
 
 def fitting(
@@ -192,15 +218,11 @@ def lock_environment(target: Target) -> dict[str, str | Set[str]]:
     return {**target.environment, "extras": frozenset(), "dependency_groups": frozenset()}
 
 
-def _ruled_out(versions: Mapping[str, Collection[str]]) -> list[str]:
-    return [f"{name}!={version}" for name in sorted(versions) for version in sorted(versions[name])]
-
-
 def _without_cooldown(
-    requirements: Requirements, target: Target, settings: Settings, never: Mapping[str, Collection[str]]
+    requirements: Requirements, target: Target, settings: Settings, lasting: Mapping[str, Collection[str]]
 ) -> str:
     """Ask what would be chosen if there were no cooldown, without building anything; empty if nothing."""
-    constraints = [*requirements.constraints, *_ruled_out(never)]
+    constraints = [*requirements.constraints, *rounds.constraints(lasting)]
     try:
         return uv.compile_lock(requirements.texts, constraints, target, settings, requirements.origins).lock
     except BuildError:
@@ -213,7 +235,7 @@ def _for_cooldown(
     requirements: Requirements,
     target: Target,
     settings: Settings,
-    never: Mapping[str, Collection[str]],
+    lasting: Mapping[str, Collection[str]],
     cooldown: Cooldown | None,
 ) -> BuildError:
     """Say that it is for the cooldown that nothing is found, if it is; else the error as it was."""
@@ -221,7 +243,7 @@ def _for_cooldown(
         return error
     from layer_builder.resolution import waiting
 
-    lock = _without_cooldown(requirements, target, settings, never)
+    lock = _without_cooldown(requirements, target, settings, lasting)
     fits = partial(fitting, target=target)
     return waiting.failure(outcome.stderr, lock, requirements, fits, cooldown) or error
 
@@ -252,9 +274,10 @@ def _of_unknown_age(outcome: Outcome, taken: Collection[str], cooldown: Cooldown
 
 def _versions_that_do_not_load(
     packages: Sequence[Package], target: Target, sources: Sources, cooldown: Cooldown | None = None
-) -> dict[str, tuple[set[str], set[str]]]:
-    """List, by project, the versions uv would take although none of their wheels loads, and of these again
-    those of which no wheel loads that is too young, either.
+) -> list[tuple[str, set[str], set[str], float]]:
+    """List, by project, the versions uv would take although none of their wheels loads; of these again those
+    of which no wheel loads that is too young, either; and when the next of its files is old enough, in
+    seconds since 1970.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -267,17 +290,23 @@ def _versions_that_do_not_load(
         good = {str(wheel.version) for wheel in wheels if wheel.tags & loads}
         return {took, *(str(wheel.version) for wheel in wheels if wheel.tags & seen_by_uv)} - good
 
-    def find(package: Package) -> tuple[str, tuple[set[str], set[str]]]:
+    def find(package: Package) -> tuple[str, set[str], set[str], float]:
         name, took = package.name, str(package.version)
         files = sources.files_of(name)
-        old = [
-            file for file in files if not cooldown or file.is_ageless or cooldown.admits(name, file.uploaded)
-        ]
+        lasting = unfit(files, took)
         # With the one it took, whatever the page says: so each round gets somewhere.
-        return name, (unfit(old, took) | {took}, unfit(files, took))
+        if not cooldown:
+            return name, lasting | {took}, lasting, math.inf
+        old: list[IndexedFile] = []
+        young: list[IndexedFile] = []
+        for file in files:
+            admitted = file.is_ageless or cooldown.admits(name, file.uploaded)
+            (old if admitted else young).append(file)
+        times = [cooldown.admitted_from(name, file.uploaded) for file in young if file.uploaded]
+        return name, unfit(old, took) | {took}, lasting, min(times).timestamp() if times else math.inf
 
     with ThreadPoolExecutor(min(len(packages), web.CONNECTIONS)) as pool:
-        return dict(pool.map(find, packages))
+        return list(pool.map(find, packages))
 
 
 def _pick(
