@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from layer_builder import __version__, environment, options_file
+from layer_builder import __version__, environment
 from layer_builder.ground import redaction, wording
 from layer_builder.ground.errors import EXIT_BUG, EXIT_OK, BuildError, InterruptedBuildError, UsageError
 from layer_builder.ground.limits import MAX_UNZIPPED_BYTES
@@ -132,6 +132,8 @@ def _expanded(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     if len(files) > 1:
         raise UsageError(f"{name} is given {len(files)} times.", hint="Put all options into one file.")
+    from layer_builder import options_file
+
     location = _value_of(name, files)
     found = normalized(options_file.read(location))
     options_file.check(location, found)

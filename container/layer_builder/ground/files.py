@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +59,8 @@ def empty(folder: Path) -> None:
     Folders in folders are first moved up, one level at a time, so no path gets long. What cannot be removed
     stays.
     """
+    import secrets  # what few need is not imported before
+
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         stuck: set[str] = set()

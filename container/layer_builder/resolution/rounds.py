@@ -8,7 +8,6 @@ either.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -86,7 +85,7 @@ def recall(
 ) -> Ruled:
     """Find what was ruled out when this was asked before; nothing if it was not, or may be otherwise now."""
     places = sources.of(settings, requirements.origins)
-    if not places.is_public:
+    if target.runtime.glibc == target.runtime.uv_glibc or not places.is_public:
         return Ruled()
     place = settings.cache / "rounds" / f"{_name(requirements, target, settings, counting)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -114,6 +113,8 @@ def _name(requirements: Requirements, target: Target, settings: Settings, counti
         "cooldown": [[str(rule.age), sorted(rule.exempt)] for rule in counting.rules] if counting else [],
         "ageless": settings.ageless,
     }
+    import hashlib  # not for targets that take one round
+
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from layer_builder.ground import confinement, cooldown
+from layer_builder.ground import cooldown
 from layer_builder.ground.errors import IndexUnreachableError, SdistBuildError
 from layer_builder.indexes import public_index
 from layer_builder.indexes import sources as source_list
@@ -93,43 +93,115 @@ def compile_lock(
         IndexUnreachableError: it takes too long.
         IndexDeniedError, AddressRefusedError, …: see `sources.Sources.files_of`.
     """
+    places = source_list.of(settings, origins)
+    if not python and not sources and places.is_public:
+        question = _Question(tuple(requirements), tuple(constraints), target, settings, counting)
+        if run := _begun.pop(question, None):
+            return run.outcome()
+        with _started(question) as run:
+            return run.outcome()
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
         # Not into a file, which the code of a source that is built could write again.
         command = [
             *_command(target, python),
             *cooldown.uv_options(counting),
             *(f"--no-binary={name}" for name in sources),
-            *("--format", "pylock.toml", "--no-header"),
+            *_constrained(constraints, folder),
         ]
-        if constraints:
-            file = Path(folder, "constraints.txt")
-            file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
-            command += ["--constraints", str(file)]
-        places = source_list.of(settings, origins)
-        if python or not places.is_public:
-            more = _build_environment(folder, python) if python else {}
-            with _in_time(sources), _relayed(places, folder, counting) as (relay, environment):
-                if python:
-                    done = _run_confined(command, requirements, environment | more, folder, python, relay)
-                else:
-                    done = _run(command, requirements, environment)
-            if relay.error and (done.returncode != 0 or relay.misled):
-                raise relay.error
-            lock = done.stdout if done.returncode == 0 else ""
-            said = relay.without_address(done.stderr)
-            return Outcome(done.returncode, lock, said, relay.addresses, frozenset(relay.ageless))
+        more = _build_environment(folder, python) if python else {}
+        with _in_time(sources), _relayed(places, folder, counting) as (relay, environment):
+            if python:
+                done = _run_confined(command, requirements, environment | more, folder, python, relay)
+            else:
+                done = _run(command, requirements, environment)
+        if relay.error and (done.returncode != 0 or relay.misled):
+            raise relay.error
+        lock = done.stdout if done.returncode == 0 else ""
+        said = relay.without_address(done.stderr)
+        return Outcome(done.returncode, lock, said, relay.addresses, frozenset(relay.ageless))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What uv is asked of the public index: see `compile_lock`."""
+
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...]
+    target: Target
+    settings: Settings
+    counting: Cooldown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """uv at work on a question."""
+
+    question: _Question
+    process: subprocess.Popen[bytes]
+    is_configured: bool
+    deadline: float
+
+    def outcome(self) -> Outcome:
+        """Wait for its answer; if it has none, have it look at the index again."""
+        with _in_time():
+            done = _finished(self.process, self.question.requirements, self.deadline)
+            if done.returncode == 1 and self.is_configured:  # what is wanted may be younger than what is kept
+                environment = public_index.environment(self.question.settings)
+                command = [*map(str, self.process.args), "--refresh"]  # type: ignore[arg-type]
+                done = _run(command, self.question.requirements, environment)
+        return Outcome(done.returncode, done.stdout if done.returncode == 0 else "", done.stderr)
+
+
+# What uv is at work on before it is asked.
+_begun: dict[_Question, _Run] = {}
+
+
+@contextmanager
+def begun(
+    requirements: Sequence[str], constraints: Sequence[str], target: Target, settings: Settings
+) -> Iterator[None]:
+    """Have uv begin with what `compile_lock` will ask of the public index: that then waits for this run.
+
+    If it asks something else, or nothing, the run ends with the context.
+    """
+    question = _Question(tuple(requirements), tuple(constraints), target, settings)
+    with _started(question) as run:
+        _begun[question] = run
+        try:
+            yield
+        finally:
+            _begun.pop(question, None)
+
+
+@contextmanager
+def _started(question: _Question) -> Iterator[_Run]:
+    """Start uv with a question to the public index; it ends with the context."""
+    settings = question.settings
+    with tempfile.TemporaryDirectory(prefix="layer-builder-") as folder:
+        command = [
+            *_command(question.target, None),
+            *cooldown.uv_options(question.counting),
+            *_constrained(question.constraints, folder),
+        ]
         configuration = _configuration(settings)
         if configuration:
             file = Path(folder, "uv.toml")
             file.write_text(configuration, encoding="utf-8")
             command += ["--config-file", str(file)]
-        environment = public_index.environment(settings)
-        with _in_time():
-            done = _run(command, requirements, environment)
-            if done.returncode == 1 and configuration:  # what is wanted may be younger than what is kept
-                done = _run([*command, "--refresh"], requirements, environment)
-        lock = done.stdout if done.returncode == 0 else ""
-        return Outcome(done.returncode, lock, done.stderr)
+        deadline = time.monotonic() + TIMEOUT
+        with _process(command, public_index.environment(settings)) as process:
+            _hand_over(process, question.requirements)
+            yield _Run(question, process, bool(configuration), deadline)
+
+
+def _constrained(constraints: Sequence[str], folder: str) -> list[str]:
+    """Write constraints where uv reads them, and the options that end its command."""
+    ending = ["--format", "pylock.toml", "--no-header"]
+    if not constraints:
+        return ending
+    file = Path(folder, "constraints.txt")
+    file.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
+    return [*ending, "--constraints", str(file)]
 
 
 @contextmanager
@@ -166,6 +238,8 @@ def _configuration(settings: Settings) -> str:
 
 def _build_environment(home: str, python: Interpreter) -> dict[str, str]:
     """Give what builds of sources need on top: compilers on the PATH, a HOME of their own, a fixed date."""
+    from layer_builder.ground import confinement
+
     confinement.hide()
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -225,7 +299,8 @@ def _command(target: Target, python: Interpreter | None) -> list[str]:
 def _run(
     command: list[str], lines: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    return _communicate(command, "".join(f"{line}\n" for line in lines), environment)
+    with _process(command, environment) as process:
+        return _finished(process, lines, time.monotonic() + TIMEOUT)
 
 
 def _run_confined(
@@ -241,6 +316,8 @@ def _run_confined(
 
     Compilers are where the system, the PATH and /opt have them.
     """
+    from layer_builder.ground import confinement
+
     searched = [one for one in os.get_exec_path() if Path(one).is_absolute() and Path(one) != Path.home()]
     with tempfile.TemporaryDirectory(prefix="layer-builder-") as root:
         Path(root).chmod(0o755)
@@ -263,8 +340,7 @@ def _run_confined(
             stderr=subprocess.PIPE,
             bufsize=0,
         ) as one:
-            text = "".join(f"{line}\n" for line in lines)
-            stdout, stderr = _exchange(one.process, text.encode(), time.monotonic() + TIMEOUT)
+            stdout, stderr = _exchange(one.process, _text(lines), time.monotonic() + TIMEOUT)
     status = 1 if one.status is None else one.status
     told = stderr.decode(errors="replace") or one.failure
     return subprocess.CompletedProcess(command, status, stdout.decode(errors="replace"), told)
@@ -289,10 +365,9 @@ def _in_time(sources: Sequence[str] = ()) -> Iterator[None]:
         ) from error
 
 
-def _communicate(
-    command: list[str], text: str, environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in a session of its own, so that what it started ends with it, whatever happens."""
+@contextmanager
+def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a session of its own, so that what it starts ends with it, whatever happens."""
     with subprocess.Popen(
         command,
         env=environment,
@@ -303,13 +378,32 @@ def _communicate(
         start_new_session=True,
     ) as process:
         try:
-            stdout, stderr = _exchange(process, text.encode(), time.monotonic() + TIMEOUT)
+            yield process
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _hand_over(process: subprocess.Popen[bytes], lines: Sequence[str]) -> None:
+    """Write a process its input at once, if the pipe has room for it; else `_exchange` does it bit by bit."""
+    text = _text(lines)
+    if process.stdin and len(text) <= _CHUNK:  # as much as a pipe holds (pipe(7))
+        with suppress(BrokenPipeError):
+            process.stdin.write(text)
+        process.stdin.close()
+
+
+def _finished(
+    process: subprocess.Popen[bytes], lines: Sequence[str], deadline: float
+) -> subprocess.CompletedProcess[str]:
+    stdout, stderr = _exchange(process, _text(lines), deadline)
     return subprocess.CompletedProcess(
-        command, process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
+        process.args, process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
     )
+
+
+def _text(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _exchange(process: subprocess.Popen[bytes], text: bytes, deadline: float) -> tuple[bytes, bytes]:
@@ -325,7 +419,7 @@ def _exchange(process: subprocess.Popen[bytes], text: bytes, deadline: float) ->
     with selectors.DefaultSelector() as pipes:
         for pipe in filter(None, said):
             pipes.register(pipe, selectors.EVENT_READ)
-        if process.stdin:
+        if process.stdin and not process.stdin.closed:
             os.set_blocking(process.stdin.fileno(), False)
             pipes.register(process.stdin, selectors.EVENT_WRITE)
         while pipes.get_map():

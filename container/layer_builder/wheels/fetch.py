@@ -8,7 +8,6 @@ locks.
 from __future__ import annotations
 
 import hashlib
-import random
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -207,6 +206,8 @@ def _get(pick: Pick, path: Path, access: Access, budget: _Budget, stop: threadin
         except (IndexUnreachableError, HashMismatchError) as error:
             if attempt == _ATTEMPTS or not error.details.get("broken"):
                 raise
+            import random
+
             # Builds that broke together are not to come back together.
             stop.wait(_BACKOFF * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311
 

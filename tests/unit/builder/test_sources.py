@@ -124,13 +124,13 @@ def test_credentials_are_in_nothing_that_is_written(
 ) -> None:
     make_wheel(private.folder, "ours")
     seen: list[str] = []
-    run = uv._communicate
+    run = uv._run
 
-    def looking(command: list[str], text: str, environment: dict[str, str]) -> object:
-        seen.append(json.dumps([command, text, dict(environment)]))
-        return run(command, text, environment)
+    def looking(command: list[str], lines: list[str], environment: dict[str, str]) -> object:
+        seen.append(json.dumps([command, lines, dict(environment)]))
+        return run(command, lines, environment)
 
-    monkeypatch.setattr(uv, "_communicate", looking)
+    monkeypatch.setattr(uv, "_run", looking)
     wanted = parser.parse("ours")
     picks = resolve(wanted, TARGET, both).picks
     fetch(picks, both)
