@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,7 @@ from layer_builder.ground import files
 from layer_builder.ground.errors import UnsafeWheelError, WheelTooComplexError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from typing import Self
 
@@ -261,18 +262,46 @@ def read(stream: IO[bytes], path: str) -> ElfFacts:
 
 def _read(stream: IO[bytes], path: str, work: _Work) -> ElfFacts:
     from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
 
     size = stream.seek(0, os.SEEK_END)
     work.spend(_FILE_WEIGHT)
     try:
-        return _Reader(ELFFile(stream), stream, work).facts(path, size)
+        return _Reader(_opener()(stream), stream, work).facts(path, size)
     except (ELFError, _NotReadableError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
         pass  # what pyelftools makes of nonsensical lengths and offsets
     except OSError as error:
         if error.errno != errno.EINVAL:  # an offset that no file can have
             raise
     return ElfFacts(path, machine="", kind="broken", size=size)
+
+
+@cache
+def _opener() -> Callable[[IO[bytes]], Any]:
+    """Open ELF files as ELFFile does, but for its parsers, which it makes anew each time, at great length."""
+    from elftools.elf.elffile import ELFFile
+
+    class Opened(ELFFile):
+        def __init__(self, stream: IO[bytes]) -> None:
+            self.stream = stream
+            self._identify_file()
+            self.structs = _parsers(self.little_endian, self.elfclass)
+            self.header = self._parse_elf_header()
+            kind = self["e_type"], self["e_machine"], self["e_ident"]["EI_OSABI"]
+            self.structs = _parsers(self.little_endian, self.elfclass, kind)
+
+    return Opened
+
+
+@lru_cache(maxsize=32)
+def _parsers(little_endian: bool, bits: int, kind: tuple[Any, Any, Any] | None = None) -> Any:
+    """Make what parses an ELF header, or with its kind all else: type, machine and operating system."""
+    from elftools.elf.structs import ELFStructs
+
+    structs = ELFStructs(little_endian, bits)
+    structs.create_basic_structs()
+    if kind:
+        structs.create_advanced_structs(*kind)
+    return structs
 
 
 def to_json(facts: Iterable[ElfFacts]) -> str:
@@ -398,12 +427,13 @@ class _Reader:
         from elftools.common.utils import struct_parse
 
         layout = self._elf.structs.Elf_Dyn
+        size = layout.sizeof()
         for segment in self._segments:
             if segment["p_type"] != "PT_DYNAMIC" or not segment["p_filesz"]:
                 continue
             tags = []
-            for index in range(min(segment["p_filesz"] // layout.sizeof(), _MAX_TAGS)):
-                entry = struct_parse(layout, self._stream, segment["p_offset"] + index * layout.sizeof())
+            for index in range(min(segment["p_filesz"] // size, _MAX_TAGS)):
+                entry = struct_parse(layout, self._stream, segment["p_offset"] + index * size)
                 if entry["d_tag"] == "DT_NULL":
                     break
                 self._work.spend(1)

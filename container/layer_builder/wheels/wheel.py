@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _RECORD_FORMAT = 3  # raise it when wheels are found otherwise, or judged more strictly
 _RECORD_NAME = f"contents-{_RECORD_FORMAT}.json"
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_USUAL_NAME = 512  # bytes that name and extra field of most members do not exceed
 _EXTRA_HEADER = struct.Struct("<2H")
 _UNICODE_PATH = 0x7075  # Info-ZIP's, which gives a member another name (APPNOTE.TXT 4.6.9)
 _UNICODE_PATH_NAME = 5  # bytes before the name there: a version and a checksum
@@ -211,10 +212,13 @@ def _check_sizes(pick: Pick, infos: Iterable[zipfile.ZipInfo]) -> None:
 def _members(pick: Pick, stream: BinaryIO, infos: Iterable[zipfile.ZipInfo]) -> Iterator[Member]:
     """Find each member's bytes, checking that directory and headers agree and no two share bytes."""
     taken: list[tuple[int, int, str]] = []
+    length = os.fstat(stream.fileno()).st_size
     for info in infos:
         path, mode = info.filename, info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise _unsafe(pick, f"{path!r} is not a plain file but a link or a device")
+        if not 0 <= info.header_offset < length:
+            raise _unsafe(pick, f"{path!r} lies outside of it")
         offset = _offset(pick, stream.fileno(), info)
         taken.append((info.header_offset, offset + info.compress_size, path))
         executable = bool(mode & 0o111)
@@ -225,27 +229,30 @@ def _members(pick: Pick, stream: BinaryIO, infos: Iterable[zipfile.ZipInfo]) -> 
     for (_, stop, path), (start, _, other) in itertools.pairwise(taken):
         if stop > start:
             raise _unsafe(pick, f"{path!r} and {other!r} overlap")
-    if taken and taken[-1][1] > os.fstat(stream.fileno()).st_size:
+    if taken and taken[-1][1] > length:
         raise _unsafe(pick, f"it ends within {taken[-1][2]!r}")
 
 
 def _offset(pick: Pick, descriptor: int, info: zipfile.ZipInfo) -> int:
     """Find where a member's data begins: behind its header, which must say what the directory says."""
     path = info.filename
-    if not 0 <= info.header_offset < os.fstat(descriptor).st_size:
-        raise _unsafe(pick, f"{path!r} lies outside of it")
-    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
-    signature, _, flags, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    start = info.header_offset + _LOCAL_HEADER.size
+    header = os.pread(descriptor, _LOCAL_HEADER.size + _USUAL_NAME, info.header_offset)
+    signature, _, flags, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack(
+        header[: _LOCAL_HEADER.size]
+    )
+    texts = header[_LOCAL_HEADER.size :]
+    if len(texts) < name_length + extra_length:
+        texts = os.pread(descriptor, name_length + extra_length, start)
+    name, extra = texts[:name_length], texts[name_length : name_length + extra_length]
     if (info.flag_bits | flags) & ~_HARMLESS_FLAGS:
         raise _unsafe(pick, f"{path!r} is encrypted or otherwise special")
-    name = os.pread(descriptor, name_length, info.header_offset + _LOCAL_HEADER.size)
     if signature != b"PK\3\4" or method != info.compress_type:
         raise _unsafe(pick, f"the header of {path!r} does not match the directory")
     if name.decode("utf-8" if flags & _UTF8_NAME else "cp437") != info.orig_filename:
         raise _unsafe(pick, f"{path!r} has another name in its header")
-    extra = os.pread(descriptor, extra_length, info.header_offset + _LOCAL_HEADER.size + name_length)
     _check_extra(pick, info, extra)
-    return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
+    return int(start + name_length + extra_length)
 
 
 def _check_path(pick: Pick, path: str) -> None:
