@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 WHOLE = (
     ("builder", "--rounds", "5"),
+    ("builder", "--rounds", "5", "--runtime", "python3.11", "--cache", "warm", "--without", "pip"),
     ("imports", "--rounds", "5"),
     ("pipeline", "--rounds", "5", "--crowd", "1000:10", "--crowd", "1000:1000"),
 )

@@ -9,7 +9,8 @@ with an interpreter of the runtime's version, because only layer-builder can do 
 its own: filled beforehand ("warm") or empty ("cold"). uv is run as people run it, and once more with the
 leave to keep the index's pages that layer-builder gives itself, which is the same where the index sends its
 headers and not behind a mirror that drops them. Within a round they take turns, so that a noisy moment meets
-all; what counts are the ratios of the medians.
+all; what counts are the ratios of the medians. For python3.11, layer-builder also runs without what it
+remembers of uv's rounds.
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ class Bench:
             Way("uv + zip -r, pages kept", partial(self.with_uv, "--config-file", str(self.pages)), "warm"),
             Way("pip + zip -r", self.with_pip),
         ]
+        runtime = RUNTIMES[self.runtime]
+        if runtime.glibc != runtime.uv_glibc:
+            ways.insert(1, Way(f"{ours}, rounds forgotten", self.forgetting, "warm"))
         if SAM.exists():
             ways.append(Way("sam build + zip -r", self.with_sam))
         return [*ways, Way("uv's resolving + downloads", self.floor, "cold")]
@@ -131,6 +135,11 @@ class Bench:
         command += ["--runtime", self.runtime, "--architecture", ARCHITECTURES[platform.machine()]]
         command += ["--size-limit", NO_LIMIT, "--output", str(job.folder / "layer.zip")]
         call(command, LAYER_BUILDER_CACHE=str(job.cache))
+
+    def forgetting(self, job: Job) -> None:
+        """Ask uv as often as if the same had not been asked before."""
+        shutil.rmtree(job.cache / "rounds", ignore_errors=True)
+        self.with_layer_builder("--no-bytecode", "--no-import-check", job)
 
     def with_pip(self, job: Job) -> None:
         command = [
