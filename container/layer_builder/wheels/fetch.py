@@ -84,22 +84,33 @@ def fetch(
     from concurrent.futures import ThreadPoolExecutor
 
     from layer_builder.indexes.web import CONNECTIONS
+    from layer_builder.wheels.verifying import Verifiers
 
-    stop, budget = threading.Event(), _Budget(missing)
+    stop, budget, absent = threading.Event(), _Budget(missing), {*missing}
     access = sources.of(settings, origins).access
 
+    verifiers = Verifiers(missing)
+
     def get(pick: Pick) -> Wheel:
-        _get(pick, paths[pick], access, budget, stop)
+        if pick in absent:
+            _get(pick, paths[pick], access, budget, stop)
+            verifiers.verify(pick, paths[pick])
+        if stop.is_set():
+            raise InterruptedBuildError("The wheel was given up because another one failed.")
         one = wheel.load(pick, paths[pick])
         arrived(one)
         return one
 
     pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch")
-    try:
-        return list(pool.map(get, picks))
-    finally:  # after a failure nobody waits for the rest
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    with verifiers:
+        try:
+            # The largest first, as what comes last is waited for alone.
+            largest = sorted(picks, key=lambda pick: -(pick.size or 0))
+            wheels_by_pick = dict(zip(largest, pool.map(get, largest), strict=True))
+            return [wheels_by_pick[pick] for pick in picks]
+        finally:  # after a failure nobody waits for the rest
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def is_cached(pick: Pick, settings: Settings) -> bool:

@@ -341,7 +341,7 @@ def _inflated(
             chunk = os.pread(descriptor, min(_CHUNK, member.compressed - read), member.offset + read)
             read += len(chunk)
         # With no input left there can still be output that the last call had no room for.
-        out = inflater.decompress(chunk, min(_CHUNK * 4, member.size - size + 1))
+        out = inflater.decompress(chunk, min(_CHUNK * 2, member.size - size + 1))
         if not out and not chunk:
             break
         size, crc = size + len(out), zlib_ng.crc32(out, crc)
