@@ -203,7 +203,8 @@ def _as_number(host: str) -> str:
 
 def prepare() -> None:
     """Load what the first request would wait for."""
-    import urllib3.connectionpool  # noqa: F401
+    # Not a module of it: where one thread is at the module and another at the package, one of them gets half.
+    import urllib3  # noqa: F401
 
     _trust()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -223,3 +225,36 @@ def test_a_proxy_is_used_except_where_none_is_wanted(
         with pytest.raises(AddressRefusedError), web.get("http://169.254.169.254/latest/", reach):
             pass
         assert len(proxy.requested) == 1
+
+
+_TOGETHER = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from layer_builder.indexes import web
+
+def load():
+    import urllib3
+
+def run(one):
+    together.wait()
+    try:
+        one()
+    except ImportError as error:
+        errors.append(error)
+
+errors, together = [], threading.Barrier(3)
+for _ in range(20):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "urllib3"]:
+        del sys.modules[name]
+    threads = [threading.Thread(target=run, args=(one,)) for one in (web.prepare, load, load)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+raise SystemExit(bool(errors))
+"""
+
+
+def test_downloads_may_begin_while_they_are_prepared() -> None:
+    """Modules of one package that threads import at once, in different orders, come half loaded."""
+    subprocess.run([sys.executable, "-c", _TOGETHER], check=True)
