@@ -294,12 +294,15 @@ def _that_version(original: Any) -> Any:
 
 
 def _checked(original: Any) -> Any:
-    # moto makes a layer version of anything, and in a race two of one number.
+    # moto makes a layer version of anything, each with a copy of the zip, and in a race two of one number.
     one_by_one = threading.Lock()
 
     def put_layer_version(storage: LayerStorage, version: LayerVersion) -> None:
         check_layer(version.code_bytes, version.compatible_runtimes)
         with one_by_one:
+            known = (one for layer in storage._layers.values() for one in layer.layer_versions.values())
+            same = (one.code_bytes for one in known if one.code_sha_256 == version.code_sha_256)
+            version.code_bytes = next(same, version.code_bytes)
             original(storage, version)
 
     return put_layer_version
