@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from layer_builder import build, cli, delivery, environment
 from layer_builder.ground import errors, redaction, wording
+from layer_builder.indexes import sources
 from layer_builder.proof import sizes
 from layer_builder.resolution import lock
 from layer_builder.results import storage
@@ -83,6 +84,7 @@ class _Cache:
         if self._folder is None or now - self._made > _KEEP_PAGES:
             if self._folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
+            sources.forget()  # credentials, too, do not count for ever
             self._folder, self._made = Path(tempfile.mkdtemp(prefix="layer-builder-")), now
         return self._folder
 

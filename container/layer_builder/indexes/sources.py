@@ -114,6 +114,14 @@ def of(settings: Settings, origins: Origins = _NOTHING) -> Sources:
     return Sources(tuple(dict.fromkeys(indexes)), origins, access, is_public, tuple(ageless))
 
 
+def forget() -> None:
+    """Forget places, logins and connections, in a process that makes more than one build."""
+    from layer_builder.indexes import public_index, web
+
+    for known in (of, _linked, public_index.address, web.pool):
+        known.cache_clear()
+
+
 @cache
 def _linked(sources: Sources) -> list[IndexedFile]:
     from layer_builder.indexes import index

@@ -217,7 +217,8 @@ def _trust() -> ssl.SSLContext:
 
 
 @cache
-def _pool(proxy: str | None, access: Access) -> urllib3.PoolManager:
+def pool(proxy: str | None, access: Access) -> urllib3.PoolManager:
+    """Make what keeps connections, for one proxy and what may be reached."""
     # Imported late here and above: with every wheel in the cache nothing is fetched, and the import is not
     # cheap.
     import urllib3
@@ -287,7 +288,7 @@ def _guarded(access: Access) -> dict[str, Any]:
 def _pool_for(url: str, access: Access) -> urllib3.PoolManager:
     parts = urlsplit(url)
     with _ONE_AT_A_TIME:  # threads that start together are to share one pool
-        return _pool(None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme), access)
+        return pool(None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme), access)
 
 
 def _cause(error: BaseException) -> str:

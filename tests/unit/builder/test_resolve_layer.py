@@ -16,6 +16,7 @@ import pytest
 
 from layer_builder import cli, resolve_layer
 from layer_builder.ground.errors import EXIT_OK, LayerTooLargeError
+from layer_builder.indexes import public_index, sources, web
 from layer_builder.proof import sizes
 from layer_builder.resolution import lock
 from layer_builder.results import storage
@@ -379,6 +380,21 @@ def test_each_call_writes_where_no_other_did(world: World) -> None:
     target = world.target("dep\n")
     paths = {world.resolve(target)["job"]["command"][0] for _ in range(3)}
     assert len(paths) == 3
+
+
+def test_what_was_learned_for_one_file_is_not_kept_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYER_BUILDER_ALLOWED_INDEXES", world.index.url.removesuffix("simple"))
+    kept = (sources.of, web.pool, public_index.address)
+    folders = set()
+    for number in range(3):
+        resolve_layer._CACHE._made = float("-inf")
+        world.resolve(world.target(f"--extra-index-url {world.index.url}/{number}\napp\n"))
+        assert all(one.cache_info().currsize <= 1 for one in kept)
+        folders.add(resolve_layer._CACHE._folder)
+    assert len(folders) == 3
+    assert sum(folder is not None and folder.exists() for folder in folders) == 1
 
 
 def test_a_lock_is_taken_as_it_is(world: World) -> None:
