@@ -34,6 +34,7 @@ from local.errors import CallError, answer
 from local.gaps import Replacements, core
 from local.gaps.awslambda import LambdaService
 from local.gaps.batch import BatchService
+from local.gaps.cloudformation import CloudFormationService
 from local.gaps.events import EventsService
 from local.gaps.s3 import S3Service
 from local.gaps.stepfunctions import StepFunctionsService
@@ -146,6 +147,7 @@ class EmbeddedAws:
             environment = child_environment(reached_at, FOR_THE_BUILDER)
             batch = BatchService(self._images, environment, Slots(self._cores), key_of)
             step_functions = StepFunctionsService(self.clients)
+            self._stacks = CloudFormationService()
 
             # Stopping goes through this list upwards: what starts work ends first, what remembers it last.
             undo.callback(_forget_everything)
@@ -166,6 +168,7 @@ class EmbeddedAws:
             batch.install(replacements)
             step_functions.install(replacements)
             EventsService(self._lambda.send).install(replacements)
+            self._stacks.install(replacements)
             server.start()
             self._undo = undo.pop_all()
 
@@ -194,7 +197,9 @@ class EmbeddedAws:
         fitting = {"BucketName": BUCKET, **self._default_network()}
         declared = document.get("Parameters", {})
         given = {name: value for name, value in fitting.items() if name in declared} | dict(parameters or {})
-        return deploy(document, stack, given, self.clients, earlier)
+        deployment = deploy(document, stack, given, self.clients, earlier)
+        self._stacks.stands(stack, document, deployment)
+        return deployment
 
     def warm(self) -> None:
         """Start one worker for each function, so that the first upload does not wait for imports."""
