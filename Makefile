@@ -51,7 +51,7 @@ lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) #
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PYTHONPATH=container:functions:infra:. $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+	PYTHONPATH=container:functions:client:infra:. $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/hadolint container/Dockerfile
 	$(BIN)/cfn-lint template.yaml infra/*.yaml
@@ -112,9 +112,9 @@ $(VENV)/uv.stamp: requirements/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-$(VENV)/run.stamp: $(VENV)/uv.stamp requirements/run.txt container/pyproject.toml
+$(VENV)/run.stamp: $(VENV)/uv.stamp requirements/run.txt container/pyproject.toml client/pyproject.toml
 	@$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements/run.txt
-	@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable container
+	@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable container --editable client
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt

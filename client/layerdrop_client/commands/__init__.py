@@ -1,0 +1,1 @@
+"""The commands: one module each, with the one function that tells what it does."""
