@@ -13,12 +13,12 @@ from rich.text import Text
 
 from local.clients import Clients
 from local.environment import key_variables, past_proxies
-from local.inputs import EXAMPLES, example_inputs
+from local.inputs import EXAMPLES
 from local.keys import Key, machine_key
 from local.progress import label
 from local.server import EmbeddedAws
 from local.settings import BUCKET, REGION, TEMPLATE
-from local.watch import Upload, Watcher
+from local.watch import Watcher
 
 LOOK_SECONDS: Final = 0.5
 LOOK_SHARE: Final = 10
@@ -65,9 +65,6 @@ def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.enviro
         key: Its owner's.
         machine: The environment, for its proxies.
     """
-    example = example_inputs()[0]
-    manifest = Upload(BUCKET, example.key, "").manifest_key
-    aws = _shown(Path(sys.executable).with_name("aws"))
     yield Text("Layerdrop on an embedded AWS, until Ctrl-C", style="bold")
     yield Text.assemble(("  endpoint  ", "dim"), endpoint)
     yield Text.assemble(("  bucket    ", "dim"), BUCKET)
@@ -86,13 +83,16 @@ def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.enviro
             given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
             yield Text(f"export {given}", style="cyan")
     yield Text(f"unset {' '.join(STRONGER)}", style="cyan")
+    # At its end: what the shell has already goes before it.
+    yield Text(f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}', style="cyan")
     for what, command in (
-        ("Build two layers", f"s3 sync {_shown(EXAMPLES)} s3://{BUCKET}"),
-        ("Read an answer", f"s3 cp s3://{BUCKET}/{manifest} -"),
-        ("Upload a folder of your own", f"s3 sync YOUR-FOLDER s3://{BUCKET}/requirements/"),
+        ("Build two layers", f"layerdrop sync {_shown(EXAMPLES / 'requirements')}"),
+        ("Build one of your own", "layerdrop drop requirements.txt arm64/web"),
+        ("See what there is", "layerdrop list"),
+        ("Or by any AWS tool", f"aws s3 cp requirements.txt s3://{BUCKET}/requirements/arm64/web/"),
     ):
         yield Text(f"\n{what}:", style="bold")
-        yield Text(f"{aws} {command}", style="cyan")
+        yield Text(command, style="cyan")
     yield Text("\nAnswers:", style="bold")
 
 

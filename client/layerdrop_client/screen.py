@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from layerdrop_client.following import REPLACED
+from layerdrop_client.following import DETAILED, REPLACED
 from layerdrop_client.history import STEPS, State, Step
 from layerdrop_client.keys import short
 
@@ -39,6 +39,7 @@ _MARKS = {State.WAITING: ("·", "dim"), State.DONE: ("✓", "green"), State.FAIL
 _HEADS = dict(zip(STEPS, ("Plan", "Resolve", "Build", "Publish", "Try", "Release", "Answer"), strict=True))
 """What steps are called over narrow columns: seven of them are to fit 80 characters."""
 _WIDE = 118
+_ROOMY = 100
 _LONGEST_LABEL = 24
 
 Cell = str | Text
@@ -97,14 +98,27 @@ class Screen:
         for name, value in told:
             self.line(Text.assemble((f"{name:{width}}  ", "dim"), value))
 
-    def table(self, heads: Sequence[str], rows: Iterable[Row], right: Sequence[str] = ()) -> None:
-        """Print a table; the columns named in ``right`` are of numbers."""
+    def table(
+        self, heads: Sequence[str], rows: Iterable[Row], right: Sequence[str] = (), spare: Sequence[str] = ()
+    ) -> None:
+        """Print a table.
+
+        Args:
+            heads: The columns.
+            rows: A cell for each.
+            right: Columns of numbers.
+            spare: Columns that narrow terminals do without.
+        """
         if self.as_json:
             return
+        if self._out.width < _ROOMY:
+            kept = [number for number, head in enumerate(heads) if head not in spare]
+            heads = [heads[number] for number in kept]
+            rows = [tuple(row[number] for number in kept) for row in rows]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
         for number, head in enumerate(heads):
-            # The last column gives way, the first tells what the row is about.
-            wraps = number == len(heads) - 1 or number == 0
+            # The last column gives way; all others are wanted whole.
+            wraps = number == len(heads) - 1
             table.add_column(
                 head, justify="right" if head in right else "left", no_wrap=not wraps, overflow="fold"
             )
@@ -131,7 +145,8 @@ class Screen:
         self.news(Text.assemble(("error", "bold red"), ": ", problem.message))
         if where:
             place = f"{where}:{quote.number}:{quote.start + 1}" if quote else where
-            self.news(Text.assemble(("  --> ", "bold blue"), place))
+            margin = " " * len(str(quote.number)) if quote else "  "
+            self.news(Text.assemble((f"{margin}--> ", "bold blue"), place))
         if quote:
             for line in quoted(quote, self._err.width):
                 self.news(line)
@@ -177,10 +192,7 @@ class Board:
 
     def __rich__(self) -> RenderableType:
         """Return steps for a few uploads, counts for many."""
-        if (
-            all(not seen.progress.targets and seen.manifest for seen in self.state.values())
-            or len(self.state) > 10
-        ):
+        if len(self.state) > DETAILED:
             return self._counted()
         table = Table(
             box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=True
@@ -284,6 +296,11 @@ def size(number: int | None) -> str:
     if number is None:
         return "-"
     return f"{number / 1e6:,.1f} MB" if number >= 100_000 else f"{number / 1e3:,.1f} kB"
+
+
+def count(number: int, what: str) -> str:
+    """A number of things: 1 package, 2 packages."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def milliseconds(number: float | None) -> str:

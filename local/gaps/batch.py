@@ -211,12 +211,14 @@ class LocalJob(Job):
             listener()
 
     def describe(self) -> dict[str, Any]:
-        """Return DescribeJobs' entry; moto's own forgets the exit code."""
+        """Return DescribeJobs' entry; moto's own forgets the exit code, and where the log is."""
         described: dict[str, Any] = super().describe()
         described["isTerminated"] = self._stopping.asked
         if self._outcome:
             described["container"] |= container_outcome(self._outcome)
         described["retryStrategy"] = {"attempts": self._attempts_allowed}
+        options = {"awslogs-group": self._log_group, "awslogs-stream-prefix": self._log_prefix}
+        described["container"]["logConfiguration"] = {"logDriver": "awslogs", "options": options}
         return described
 
     def _try_until_done(self) -> Outcome:

@@ -36,14 +36,13 @@ def manifest(served: Served, key: str) -> dict:
 
 
 def test_the_printed_commands_work_as_pasted(served: Served) -> None:
-    uploaded = served.paste(served.command("s3 sync examples "))
-    assert uploaded.returncode == 0, uploaded.stderr
-    read = served.command("manifest.json -")
-    answer = eventually(
-        lambda: (done := served.paste(read)).returncode == 0 and "BUILDING" not in done.stdout and done
-    )
-    assert json.loads(answer.stdout)["status"] == "SUCCEEDED"
-    arn = json.loads(answer.stdout)["layers"][0]["layer_version_arn"]
+    built = served.paste(f"{served.command('layerdrop sync ')} --output json")
+    assert built.returncode == 0, built.stderr
+    files = {file["key"]: file for file in json.loads(built.stdout)["files"]}
+    [layer] = files["requirements/arm64/http/requirements.txt"]["layers"]
+    arn = layer["arn"]
+    listed = served.paste(f"{served.command('layerdrop list')} --output json")
+    assert arn in [one["arn"] for one in json.loads(listed.stdout)["layers"]]
     # And it is told here, too.
     eventually(lambda: any("arm64/http" in line and arn in line for line in served.lines))
 
@@ -243,8 +242,8 @@ def test_nothing_is_left_when_it_is_stopped_in_the_middle_of_work(tmp_path: Path
             lines.append(line.rstrip())
             if line.startswith("Answers:"):
                 break
-        [upload] = [line for line in lines if "s3 sync examples " in line]
-        assert paste(f"{exports(lines)}\n{upload}").returncode == 0
+        [upload] = [line for line in lines if "layerdrop sync " in line]
+        assert paste(f"{exports(lines)}\n{upload} --no-wait").returncode == 0
         family = eventually(lambda: (found := children(process.pid)) and len(found) > 2 and found)
         process.send_signal(signal.SIGTERM)
         process.stdout.read()

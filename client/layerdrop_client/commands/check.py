@@ -72,7 +72,7 @@ def _tell(screen: Screen, report: Mapping[str, Any], file: str, text: str) -> No
     if layer:
         sizes = layer["zip"]
         told = f"{shown.size(sizes['bytes'])} zip, {shown.size(sizes['unzipped_bytes'])} unzipped"
-        screen.line(shown.good(f"{target}: {len(report['packages'])} packages, {told}"))
+        screen.line(shown.good(f"{target}: {shown.count(len(report['packages']), 'package')}, {told}"))
         rows = [
             (one["name"], one["version"], shown.size(one.get("unzipped_bytes"))) for one in report["packages"]
         ]

@@ -63,6 +63,7 @@ def list_layers(aws: Aws, screen: Screen) -> int:
         ["Layer", "Version", "Packages", "Zip", "Last upload", "File"],
         [_cells(row) for row in rows],
         right=["Version", "Packages", "Zip"],
+        spare=["Packages", "Zip"],
     )
     return DONE
 

@@ -100,7 +100,7 @@ def _tell_versions(screen: Screen, versions: list[Mapping[str, Any]], number: in
         return
     rows = [
         (
-            f"{item['Version']}{' <' if item['Version'] == number else ''}",
+            f"{'→' if item['Version'] == number else ' '} {item['Version']}",
             item["CreatedDate"][:16].replace("T", " "),
             item.get("Description", ""),
         )

@@ -11,7 +11,7 @@ from layerdrop_client import folder as folders
 from layerdrop_client import screen as shown
 from layerdrop_client.commands.waiting import Patience, tell, wait
 from layerdrop_client.following import ANSWERED, Seen, Upload
-from layerdrop_client.keys import short
+from layerdrop_client.keys import is_input, short
 from layerdrop_client.problems import DONE, CommandError, worst
 from layerdrop_client.syncing import Action, Decision, Stored, decide
 
@@ -150,10 +150,12 @@ def _kind(item: Item, result: Seen) -> str:
 
 
 def _tell_left(screen: Screen, left: Mapping[str, str]) -> None:
-    for path, reason in list(left.items())[:_SHOWN_AS_LEFT]:
-        screen.news(shown.dim(f"Left: {path} ({reason})"))
-    if len(left) > _SHOWN_AS_LEFT:
-        screen.news(shown.dim(f"Left: {len(left) - _SHOWN_AS_LEFT} more files that are no inputs"))
+    for path in filter(is_input, left):  # somebody means it to be one
+        screen.warning(f"{path} is left: {left[path]}")
+    others = [path for path in left if not is_input(path)]
+    more = f" and {len(others) - _SHOWN_AS_LEFT} more" if len(others) > _SHOWN_AS_LEFT else ""
+    if others:
+        screen.news(shown.dim(f"Left, for they are no inputs: {', '.join(others[:_SHOWN_AS_LEFT])}{more}"))
 
 
 def _tell_deleted(screen: Screen, gone: list[str]) -> None:
@@ -178,7 +180,8 @@ def _tell_results(screen: Screen, items: list[Item], results: Mapping[str, Seen]
         kind = _kind(item, result)
         kinds[kind] += 1
         if kind != "unchanged":
-            rows.append((short(item.key), _marked(kind), _in_short(result)))
+            before = ", as before" if item.decision.action is Action.NOTHING else ""
+            rows.append((short(item.key), _marked(kind), _in_short(result) + before))
     if rows:
         screen.table(["File", "Result", "Layers"], rows)
         screen.line()

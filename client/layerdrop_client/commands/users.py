@@ -34,7 +34,9 @@ def users(aws: Aws, screen: Screen, word: str) -> int:
     screen.table(["Function", "Version", "State"], rows, right=["Version"])
     behind = sum(number != newest for _, number in using)
     screen.line(
-        f"\n{len(using)} functions, {behind} behind version {newest}" if behind else "\nAll have the newest."
+        f"\n{shown.count(len(using), 'function')}, {behind} behind version {newest}"
+        if behind
+        else "\nAll have the newest."
     )
     return DONE
 

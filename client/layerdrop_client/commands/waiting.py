@@ -73,7 +73,7 @@ def _tell_layer(screen: Screen, layer: Layer, seconds: float | None) -> None:
     how = "reused, nothing has changed" if layer.reused else "new"
     took = f" in {seconds:.1f} s" if seconds is not None else ""
     screen.line(shown.good(f"{layer.name} version {layer.version}, {how}{took}"))
-    facts = [f"{len(layer.packages)} packages", f"{shown.size(layer.zip_bytes)} zip"]
+    facts = [shown.count(len(layer.packages), "package"), f"{shown.size(layer.zip_bytes)} zip"]
     facts.append(f"{shown.size(layer.unzipped_bytes)} unzipped")
     if layer.imports_ms:
         facts.append(f"imports in {shown.milliseconds(sum(layer.imports_ms.values()))}")
