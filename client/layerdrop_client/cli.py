@@ -116,7 +116,7 @@ def _in_words(error: exceptions.BotoCoreError | exceptions.ClientError, place: P
             hint = "docs/client.md has the actions that each command needs."
             return Problem("ACCESS_DENIED", f"{error.operation_name} was denied: {said}", hint), USER
         return Problem("AWS_REFUSED", f"{error.operation_name}: {said}", ""), AGAIN
-    if isinstance(error, exceptions.HTTPClientError):
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         hint = "Does `make up` run?" if place.is_near else "Check the network, --region and --endpoint-url."
         return Problem("AWS_UNREACHABLE", str(error), hint), AGAIN
     return Problem("AWS_UNUSABLE", str(error), "Check --profile, --region and the AWS configuration."), USER

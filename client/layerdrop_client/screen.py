@@ -37,10 +37,10 @@ _OBEYED = re.compile(
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {State.WAITING: ("·", "dim"), State.DONE: ("✓", "green"), State.FAILED: ("✗", "bold red")}
 _HEADS = dict(zip(STEPS, ("Plan", "Resolve", "Build", "Publish", "Try", "Release", "Answer"), strict=True))
-"""What steps are called over narrow columns: seven of them are to fit 80 characters."""
-_WIDE = 118
+"""What steps are called over columns: seven of them are to fit 80 characters."""
 _ROOMY = 100
-_LONGEST_LABEL = 24
+_SHORTEST_LABEL = 12
+_TIME_WIDTH = 7
 
 Cell = str | Text
 Row = tuple[Cell, ...]
@@ -187,28 +187,44 @@ class Board:
     """The live table; rendered anew ten times a second out of the newest state."""
 
     def __init__(self, width: int) -> None:
-        self._wide = width >= _WIDE
+        self._width = width
+        self._wide = width >= _ROOMY
         self.state: Mapping[Upload, Seen] = {}
 
     def __rich__(self) -> RenderableType:
         """Return steps for a few uploads, counts for many."""
         if len(self.state) > DETAILED:
             return self._counted()
-        table = Table(
-            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=True
-        )
-        table.add_column("Upload", no_wrap=True, max_width=None if self._wide else _LONGEST_LABEL)
-        for step in STEPS:
-            width = 10 if self._wide or step == "BuildLayer" else 6  # a job says what it is doing
-            table.add_column(step if self._wide else _HEADS[step], no_wrap=True, min_width=width)
-        table.add_column("Time", justify="right", no_wrap=True)
+        gap = int(self._wide)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        table.padding = (0, gap, 0, 0)
+        # A job says what it is doing.
+        widths = [10 if step == "BuildLayer" else max(len(_HEADS[step]), 5 + 2 * gap) for step in STEPS]
+        room = max(_SHORTEST_LABEL, self._width - sum(widths) - _TIME_WIDTH - (1 + gap) * (len(STEPS) + 1))
+        table.add_column("Upload", no_wrap=True)
+        for step, width in zip(STEPS, widths, strict=True):
+            table.add_column(_HEADS[step], no_wrap=True, min_width=width)
+        table.add_column("Time", justify="right", no_wrap=True, min_width=_TIME_WIDTH)
         for upload, seen in self.state.items():
             ended = seen.manifest.seconds if seen.ended and seen.manifest else None
             seconds = ended or time.time() - upload.since
             for name, steps in seen.progress.rows(short(upload.key)):
-                cells = [_cell(steps.get(step, Step()), seen.ended) for step in STEPS]
-                table.add_row(name, *cells, f"{seconds:.1f} s")
+                cells = [self._cell(steps.get(step, Step()), seen.ended) for step in STEPS]
+                table.add_row(_end_of(name, room), *cells, f"{seconds:.1f}s")
         return table
+
+    def _cell(self, step: Step, over: bool) -> Text:
+        """A step, with its seconds: whole ones where there is little room."""
+        if step.state is State.RUNNING and not over:
+            frame = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
+            return Text(f"{frame} {step.note or self._took(time.time() - step.since)}", style="yellow")
+        if step.state is State.RUNNING:  # WriteManifest wrote the answer, and is about to end
+            return Text("✓", style="green")
+        mark, style = _MARKS[step.state]
+        return Text(f"{mark} {self._took(step.seconds)}" if step.seconds else mark, style=style)
+
+    def _took(self, seconds: float) -> str:
+        return f"{seconds:.1f}s" if self._wide and seconds < 100 else f"{seconds:.0f}s"
 
     def _counted(self) -> Text:
         words = [in_a_word(seen) for seen in self.state.values()]
@@ -242,14 +258,9 @@ def quoted(quote: Quote, width: int) -> Iterator[Text]:
     yield Text.assemble(" " * (margin + 1), bar, " " * (start + 1), ("^" * length, "bold red"))
 
 
-def _cell(step: Step, over: bool) -> Text:
-    if step.state is State.RUNNING and not over:
-        frame = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
-        return Text(f"{frame} {step.note or f'{time.time() - step.since:.1f}s'}", style="yellow")
-    if step.state is State.RUNNING:  # WriteManifest wrote the answer, and is about to end
-        return Text("✓", style="green")
-    mark, style = _MARKS[step.state]
-    return Text(f"{mark} {step.seconds:.1f}s" if step.seconds else mark, style=style)
+def _end_of(name: str, room: int) -> str:
+    """A name that fits; of a long one the end, where names differ."""
+    return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
 def _steps(upload: Upload, seen: Seen) -> Iterator[tuple[str, str, Step]]:
