@@ -40,7 +40,7 @@ _HEADS = dict(zip(STEPS, ("Plan", "Resolve", "Build", "Publish", "Try", "Release
 """What steps are called over columns: seven of them are to fit 80 characters."""
 _ROOMY = 100
 _SHORTEST_LABEL = 12
-_TIME_WIDTH = 7
+_TIME_WIDTH = 5
 
 Cell = str | Text
 Row = tuple[Cell, ...]
@@ -199,7 +199,8 @@ class Board:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
         table.padding = (0, gap, 0, 0)
         # A job says what it is doing.
-        widths = [10 if step == "BuildLayer" else max(len(_HEADS[step]), 5 + 2 * gap) for step in STEPS]
+        widths = [10 if step == "BuildLayer" else max(len(_HEADS[step]), 6 + gap) for step in STEPS]
+        # A space between columns, and the gap.
         room = max(_SHORTEST_LABEL, self._width - sum(widths) - _TIME_WIDTH - (1 + gap) * (len(STEPS) + 1))
         table.add_column("Upload", no_wrap=True)
         for step, width in zip(STEPS, widths, strict=True):
@@ -210,7 +211,7 @@ class Board:
             seconds = ended or time.time() - upload.since
             for name, steps in seen.progress.rows(short(upload.key)):
                 cells = [self._cell(steps.get(step, Step()), seen.ended) for step in STEPS]
-                table.add_row(_end_of(name, room), *cells, f"{seconds:.1f}s")
+                table.add_row(_end_of(name, room), *cells, self._took(seconds))
         return table
 
     def _cell(self, step: Step, over: bool) -> Text:

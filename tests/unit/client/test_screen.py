@@ -11,13 +11,15 @@ from layerdrop_client.problems import Problem
 from layerdrop_client.quoting import Quote
 from layerdrop_client.screen import Board, Screen, quoted, size
 
-UPLOAD = Upload("requirements/arm64/a-team-with-a-long-name/web/requirements.txt", "v1")
+UPLOAD = Upload("requirements/arm64/a-team-with-a-long-name/web/requirements.txt", "v1", time.time() - 150)
 
 
 def states() -> list[dict[Upload, Seen]]:
     def at(build: State, note: str = "") -> dict[Upload, Seen]:
         shared = {"PlanBuild": Step(State.DONE, 1.0, 0.5), "WriteManifest": Step()}
-        own = {step: Step() for step in OF_TARGETS} | {"BuildLayer": Step(build, time.time(), 1.5, note=note)}
+        own = {step: Step() for step in OF_TARGETS} | {
+            "BuildLayer": Step(build, time.time() - 123, 1.5, note=note)
+        }
         return {
             UPLOAD: Seen(BUILDING, None, Progress(shared, {"py312-arm64": own, "py313-arm64": dict(own)}))
         }
