@@ -164,6 +164,7 @@ class Screen:
         with Live(board, console=self._err, refresh_per_second=10):
             for board.state in states:
                 pass
+        self.news("")
         return board.state
 
     def _lines(self, states: Iterable[Mapping[Upload, Seen]]) -> Mapping[Upload, Seen]:

@@ -26,6 +26,7 @@ def diff(aws: Aws, screen: Screen, word: str, first: int, second: int) -> int:
     before, after = content_of(aws, name, first), content_of(aws, name, second)
     screen.document(document("diff", name=name, **to_json(before, after)))
     screen.title(f"{name}: version {first} to {second}")
+    screen.line()
     changes = package_changes(before, after)
     if changes:
         screen.table(
@@ -37,7 +38,9 @@ def diff(aws: Aws, screen: Screen, word: str, first: int, second: int) -> int:
         screen.line("The same packages in the same versions.")
     screen.line()
     screen.table(
-        ["", f"Version {first}", f"Version {second}", "Change"], _sizes(before, after), right=["Change"]
+        ["", f"Version {first}", f"Version {second}", "Change"],
+        _sizes(before, after),
+        right=[f"Version {first}", f"Version {second}", "Change"],
     )
     for content in (before, after):
         if content.source == "zip":
@@ -80,4 +83,6 @@ def _signed(number: int) -> str:
 
 
 def _slower(was: float | None, now: float | None) -> str:
-    return f"{now - was:+,.0f} ms" if was is not None and now is not None else ""
+    if was is None or now is None:
+        return ""
+    return "0 ms" if round(now - was) == 0 else f"{now - was:+,.0f} ms"

@@ -60,10 +60,10 @@ def list_layers(aws: Aws, screen: Screen) -> int:
         )
         return DONE
     screen.table(
-        ["Layer", "Version", "Packages", "Zip", "Last upload", "File"],
+        ["Layer", "Version", "Packages", "Zip", "Last upload (UTC)", "File"],
         [_cells(row) for row in rows],
         right=["Version", "Packages", "Zip"],
-        spare=["Packages", "Zip"],
+        spare=["Packages", "Zip", "File"],
     )
     return DONE
 
@@ -96,7 +96,7 @@ def _rows(aws: Aws) -> list[Row]:
 def _cells(row: Row) -> tuple[shown.Cell, ...]:
     layer = row.manifest.layer(row.layer) if row.manifest and row.layer else None
     return (
-        row.layer or shown.dim("none"),
+        row.layer or shown.dim(short(row.key or "")),
         str(row.version) if row.version else "-",
         str(len(layer.packages)) if layer and layer.packages else "-",
         shown.size(layer.zip_bytes) if layer else "-",

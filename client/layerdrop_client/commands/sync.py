@@ -169,7 +169,7 @@ def _tell_plan(screen: Screen, plan: Plan) -> None:
     rows = [(short(item.key), str(item.decision.action), item.decision.why) for item in plan.items]
     rows += [(short(key), "delete", "not in the folder") for key in plan.gone]
     screen.table(["File", "Action", "Why"], rows)
-    screen.line("Nothing was uploaded or deleted.")
+    screen.line("\nNothing was uploaded or deleted.")
 
 
 def _tell_results(screen: Screen, items: list[Item], results: Mapping[str, Seen]) -> None:
