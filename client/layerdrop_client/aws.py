@@ -57,7 +57,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class UsingFunction:
-    """A function and the versions of layers that it has, by the layers' names."""
+    """A function and the versions of layers that it has, by the layers' ARNs."""
 
     name: str
     layers: Mapping[str, int]
@@ -288,7 +288,7 @@ class Aws:
         for page in pages:
             for function in page["Functions"]:
                 arns = [layer["Arn"].split(":") for layer in function.get("Layers", ())]
-                if layers := {arn[6]: int(arn[7]) for arn in arns if len(arn) == 8}:
+                if layers := {":".join(arn[:7]): int(arn[7]) for arn in arns if len(arn) == 8}:
                     yield UsingFunction(function["FunctionName"], layers)
 
     # ------------------------------------------------------------ builds

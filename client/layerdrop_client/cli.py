@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from layerdrop_client.commands.watch import watch
 from layerdrop_client.following import StillBuildingError
 from layerdrop_client.keys import short
 from layerdrop_client.place import DEFAULT_STACK, Place
-from layerdrop_client.problems import AGAIN, INTERRUPTED, USER, CommandError, Problem
+from layerdrop_client.problems import AGAIN, BUG, INTERRUPTED, USER, CommandError, Problem
 from layerdrop_client.screen import Screen
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (exceptions.BotoCoreError, exceptions.ClientError) as error:
         problem, status = _in_words(error, _place(options))
         return _failed(screen, problem, status)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it ends with its own status, and its words)
+        screen.news(traceback.format_exc())
+        problem = Problem(
+            "INTERNAL", f"{type(error).__name__}: {error}", "This is a fault of layerdrop: please report it."
+        )
+        return _failed(screen, problem, BUG)
 
 
 def _failed(screen: Screen, problem: Problem, status: int) -> int:

@@ -52,3 +52,17 @@ def look(folder: Path) -> Found:
 def _link(path: Path, folder: Path) -> str | None:
     inside = path.resolve().is_relative_to(folder.resolve())
     return None if path.is_file() and inside else "a link that leads out of the folder, or nowhere"
+
+
+def read(file: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        CommandError: FILE_NOT_FOUND.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CommandError(
+            "FILE_NOT_FOUND", f"{file} cannot be read: {error.strerror}.", "Check the path."
+        ) from error

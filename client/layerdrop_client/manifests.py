@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from layerdrop_client.problems import Problem
+from layerdrop_client.problems import UNTOLD, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ class Manifest:
                 "input": {"key": str(), "version_id": str()},
                 "layers": list(),
             }:
-                return cls(document)
+                return cls(document) if all(map(_is_layer, document["layers"])) else None
         return None
 
     @property
@@ -170,7 +170,22 @@ class Manifest:
     def problems(self) -> list[Problem]:
         """All that failed: the build as a whole, or target by target."""
         each = [layer.problem for layer in self.layers if layer.problem]
-        return each or ([self.problem] if self.problem else [])
+        if not each and self.status == FAILED:
+            told = self.problem or Problem(
+                UNTOLD, "The manifest does not say what went wrong.", "Upload again."
+            )
+            return [told]
+        return each
+
+
+def _is_layer(entry: Any) -> bool:
+    """Whether it has what is read of it, in the types of the schema."""
+    match entry:
+        case {"layer_name": str(), "packages": list() as packages}:
+            named = all(isinstance(one, dict) and {"name", "version"} <= one.keys() for one in packages)
+            parts = (entry.get("zip"), entry.get("trial"), entry.get("error"))
+            return named and all(part is None or isinstance(part, dict) for part in parts)
+    return False
 
 
 def _problem(error: Any) -> Problem | None:

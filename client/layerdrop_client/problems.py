@@ -18,7 +18,10 @@ BUG = 70
 AGAIN = 75
 INTERRUPTED = 130
 
-OURS = frozenset({"INTERNAL", "INTERNAL_ERROR", "UNSEEN"})
+UNTOLD = "UNTOLD"
+"""The code of a failure that a manifest does not explain."""
+
+OURS = frozenset({"INTERNAL", "INTERNAL_ERROR", UNTOLD})
 """Codes of faults that are Layerdrop's own, or AWS's."""
 
 MENDED_BY_TRYING_AGAIN = OURS | frozenset(

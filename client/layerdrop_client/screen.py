@@ -241,7 +241,7 @@ def in_a_word(seen: Seen) -> str:
     if seen.state == REPLACED:
         return "replaced"
     if seen.ended and seen.manifest:
-        return "failed" if seen.manifest.problem else "done"
+        return "failed" if seen.problems else "done"
     return seen.state
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from layerdrop_client import builder, settings_block
 from layerdrop_client import screen as shown
 from layerdrop_client.answers import document
-from layerdrop_client.commands.drop import read
+from layerdrop_client.folder import read
 from layerdrop_client.keys import ARCHITECTURES, key_of, key_of_file, runtime_in
 from layerdrop_client.problems import CommandError, Problem, worst
 from layerdrop_client.quoting import quote

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from layerdrop_client.answers import answer, document
 from layerdrop_client.commands.waiting import Patience, tell, wait
+from layerdrop_client.folder import read
 from layerdrop_client.following import Seen, Upload, status_of
 from layerdrop_client.keys import key_of, key_of_file, short
-from layerdrop_client.problems import DONE, CommandError
+from layerdrop_client.problems import DONE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layerdrop_client.aws import Aws
     from layerdrop_client.screen import Screen
 
@@ -45,17 +48,3 @@ def drop(aws: Aws, screen: Screen, file: Path, where: str | None, patience: Pati
     screen.document(document("drop", **answer(upload, seen[upload])))
     tell(screen, key, seen[upload], str(file), content.decode(errors="replace"))
     return status_of(seen)
-
-
-def read(file: Path) -> bytes:
-    """The file's content.
-
-    Raises:
-        CommandError: FILE_NOT_FOUND.
-    """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CommandError(
-            "FILE_NOT_FOUND", f"{file} cannot be read: {error.strerror}.", "Check the path."
-        ) from error

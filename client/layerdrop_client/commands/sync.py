@@ -115,7 +115,7 @@ def _plan(aws: Aws, folder: Path, wanted: Wanted) -> Plan:
 
 
 def _examined(aws: Aws, key: str, path: Path, is_there: bool) -> Item:
-    content = path.read_bytes()
+    content = folders.read(path)
     stored = aws.stored(key) if is_there else None
     manifest = aws.manifest(key) if stored else None
     age = datetime.now(UTC) - stored.modified if stored else timedelta()

@@ -21,8 +21,8 @@ def users(aws: Aws, screen: Screen, word: str) -> int:
         CommandError: LAYER_NOT_FOUND.
     """
     name = resolve(aws, word)
-    newest = number_in(aws.pointer(name))
-    using = sorted((one.name, one.layers[name]) for one in aws.functions() if name in one.layers)
+    arn, newest = _layer(aws, name)
+    using = sorted((one.name, one.layers[arn]) for one in aws.functions() if arn in one.layers)
     told = [
         {"function": function, "version": number, "newest": number == newest} for function, number in using
     ]
@@ -39,6 +39,13 @@ def users(aws: Aws, screen: Screen, word: str) -> int:
         else "\nAll have the newest."
     )
     return DONE
+
+
+def _layer(aws: Aws, name: str) -> tuple[str, int | None]:
+    """The layer's ARN, which tells it from others' of the same name, and the version pointed to."""
+    pointer = aws.pointer(name)
+    known = [pointer] if pointer else [item["LayerVersionArn"] for item in aws.versions(name)[:1]]
+    return (known[0].rpartition(":")[0] if known else ""), number_in(pointer)
 
 
 def _state(number: int, newest: int | None) -> shown.Cell:

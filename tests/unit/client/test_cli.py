@@ -64,6 +64,7 @@ def refused(code: str) -> ClientError:
         (refused("AccessDenied"), "ACCESS_DENIED", 2),
         (refused("ThrottlingException"), "AWS_REFUSED", 75),
         (EndpointConnectionError(endpoint_url="http://x"), "AWS_UNREACHABLE", 75),
+        (ZeroDivisionError("x"), "INTERNAL", 70),
         (StillBuildingError(["requirements/arm64/web/requirements.txt"], 130), "STILL_BUILDING", 130),
     ],
 )

@@ -21,6 +21,7 @@ from .fakes import ARN, FakeAws, document
 
 WEB = "web-py313-arm64"
 SYNC = Wanted()
+MINE = ARN.format(WEB, 3).removesuffix(":3")
 
 
 @pytest.fixture
@@ -205,9 +206,9 @@ def test_a_layer_that_is_being_published_is_left_alone(layer: Any) -> None:
 
 def test_users_are_told_who_is_behind(layer: Any, capsys: Any) -> None:
     layer.using = [
-        UsingFunction("new", {WEB: 3}),
-        UsingFunction("old", {"other": 3, WEB: 1}),
-        UsingFunction("none", {"other": 1}),
+        UsingFunction("new", {MINE: 3}),
+        UsingFunction("old", {"arn:other": 3, MINE: 1}),
+        UsingFunction("of-another-account", {MINE.replace("123456789012", "999999999999"): 1}),
     ]
     users(layer, Screen(as_json=True), WEB)
     told = document(capsys.readouterr().out)

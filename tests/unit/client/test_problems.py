@@ -17,7 +17,7 @@ def test_exit_statuses_are_the_builders() -> None:
 
 
 def test_every_code_that_is_told_apart_is_one_of_a_manifests() -> None:
-    assert MENDED_BY_TRYING_AGAIN - {"UNSEEN"} <= DOCUMENTED
+    assert MENDED_BY_TRYING_AGAIN - {problems.UNTOLD} <= DOCUMENTED
     assert not MENDED_BY_TRYING_AGAIN & {"REQUIREMENTS_INVALID", "SETTINGS_INVALID", "RESOLUTION_FAILED"}
 
 
