@@ -198,3 +198,11 @@ def test_a_stack_that_is_not_there_is_told(served: Served) -> None:
     done = run(served, "list", "--stack", "nobodys")
     assert done.returncode == 2
     assert "There is no stack nobodys in us-east-1" in done.stderr
+
+
+def test_the_endpoint_can_be_an_option(served: Served) -> None:
+    variables = {name: value for name, value in served.variables().items() if name != "AWS_ENDPOINT_URL"}
+    command = [LAYERDROP, "--endpoint-url", served.endpoint, "list", "--output=json"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bucket"] == BUCKET

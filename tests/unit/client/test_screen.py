@@ -108,3 +108,17 @@ def test_in_json_there_is_one_document_and_nothing_else() -> None:
 
 def test_sizes_are_told_for_people() -> None:
     assert [size(n) for n in (None, 0, 31_900, 262_144_000)] == ["-", "0.0 kB", "31.9 kB", "262.1 MB"]
+
+
+def test_who_wants_no_colors_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        out = io.StringIO()
+        Screen(out=out, err=out).problem(Problem("X", "message", "hint"))
+        return out.getvalue()
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1;31m" in told()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[\d;]*3\d[;m]", told())
