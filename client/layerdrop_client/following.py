@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN = 1.0
 SECONDS_BETWEEN_NEARBY = 0.2
 DETAILED = 10
-"""Of more uploads than this only the answers are looked for. Step Functions throttles requests for histories, for
-all users of the account together: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
+"""Of more uploads than this only the answers are looked for. Step Functions throttles requests for histories,
+for all users of the account together: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 WAITING, BUILDING, ANSWERED, REPLACED = "waiting", "building", "answered", "replaced"
 

@@ -21,6 +21,12 @@ def test_every_code_that_is_told_apart_is_one_of_a_manifests() -> None:
     assert not MENDED_BY_TRYING_AGAIN & {"REQUIREMENTS_INVALID", "SETTINGS_INVALID", "RESOLUTION_FAILED"}
 
 
+def test_the_page_lists_what_a_sync_tries_again() -> None:
+    page = (ROOT / "docs/client.md").read_text()
+    [listed] = re.findall(r"The codes: (.*?)\.\n", page, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == MENDED_BY_TRYING_AGAIN
+
+
 def test_what_the_builder_would_try_again_may_be_uploaded_again() -> None:
     import layer_builder.cli  # noqa: F401 (which imports all rooms, and so all errors)
 
