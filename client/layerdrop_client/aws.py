@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
@@ -64,22 +65,34 @@ class UsingFunction:
 
 
 class Aws:
-    """One stack's bucket, layers and executions.
+    """One stack's bucket, layers and executions; looked for when it is first needed.
 
     Args:
         place: Which account, region and stack.
-
-    Raises:
-        CommandError: STACK_NOT_FOUND.
     """
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self._session = boto3.Session(profile_name=place.profile, region_name=place.region)
         self._made: dict[str, Any] = {}
-        outputs = self._outputs()
-        self.bucket: str = outputs["Bucket"]
-        self.state_machine: str = outputs["StateMachine"]
+
+    @property
+    def bucket(self) -> str:
+        """Where files and manifests are.
+
+        Raises:
+            CommandError: STACK_NOT_FOUND.
+        """
+        return self._outputs["Bucket"]
+
+    @property
+    def state_machine(self) -> str:
+        """The state machine's ARN.
+
+        Raises:
+            CommandError: STACK_NOT_FOUND.
+        """
+        return self._outputs["StateMachine"]
 
     def _client(self, service: str) -> Any:
         if service not in self._made:
@@ -93,6 +106,7 @@ class Aws:
             )  # type: ignore[call-overload]
         return self._made[service]
 
+    @cached_property
     def _outputs(self) -> dict[str, str]:
         client, name = self._client("cloudformation"), self.place.stack
         where = f"in {client.meta.region_name}" + (

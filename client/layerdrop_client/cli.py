@@ -186,7 +186,9 @@ def _patience(options: argparse.Namespace) -> Patience:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    options = _parser().parse_args(arguments)
+    # These first: argparse takes no argument that may be left out from behind an option.
+    common, rest = _everywhere().parse_known_args(arguments)
+    options = _parser().parse_args(rest, common)
     options.output = getattr(options, "output", "table")
     return options
 
@@ -242,7 +244,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _everywhere() -> argparse.ArgumentParser:
     """Options that may stand before the command or after it, so neither place has a default."""
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        prog="layerdrop", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
     group = parser.add_argument_group("which stack, and how to tell")
     group.add_argument("--stack", metavar="NAME", help=f"default: LAYERDROP_STACK, else {DEFAULT_STACK}")
     group.add_argument("--region", metavar="NAME", help="default: as for any AWS tool")

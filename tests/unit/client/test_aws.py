@@ -67,7 +67,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, **clients: Client) -> Aws:
 )
 def test_a_stack_that_is_none_is_told(answer: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CommandError, match=said):
-        aws(monkeypatch, cloudformation=Client(describe_stacks=answer))
+        assert aws(monkeypatch, cloudformation=Client(describe_stacks=answer)).bucket
 
 
 def test_who_may_not_see_executions_sees_answers_only(monkeypatch: pytest.MonkeyPatch) -> None:

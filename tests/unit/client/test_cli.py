@@ -30,6 +30,8 @@ def place(*arguments: str) -> Place:
 def test_options_may_stand_before_the_command_and_after_it(arguments: list[str]) -> None:
     found = place(*arguments)
     assert (found.stack, found.region, found.endpoint_url) == ("s", "eu-west-1", "http://127.0.0.1:1")
+    assert cli._options(["drop", "file", *AWAY, "arm64/web"]).key == "arm64/web"
+    assert cli._options(["watch", "a", *AWAY, "b"]).keys == ["a", "b"]
     assert found.command("watch", "arm64/a b") == (
         "layerdrop --stack=s --region=eu-west-1 --endpoint-url=http://127.0.0.1:1 watch 'arm64/a b'"
     )
@@ -111,3 +113,12 @@ def test_a_check_needs_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "requirements.txt").write_text("idna\n")
     assert cli.main(["check", str(tmp_path / "requirements.txt")]) == 2
     assert "pip install ./container" in capsys.readouterr().err
+
+
+def test_a_mistake_that_needs_no_aws_is_told_without(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / "requirements.txt").write_text("x")
+    command = ["drop", str(tmp_path / "requirements.txt"), "--region", "eu-west-1"]
+    for more, said in ([], "does not say what it is built for"), (["amd64/web"], 'did you mean "x86_64"'):
+        assert cli.main([*command, *more]) == 2
+        assert said in capsys.readouterr().err
