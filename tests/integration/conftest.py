@@ -12,6 +12,7 @@ import pytest
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.responses import CloudFormationResponse
+from moto.core import responses
 from moto.core.responses import ActionResult
 
 from local.deploy import Deployment
@@ -101,6 +102,7 @@ def termination_protection(monkeypatch: pytest.MonkeyPatch) -> None:
         original(backend, name)
 
     monkeypatch.setattr(CloudFormationResponse, "update_termination_protection", update, raising=False)
+    responses.method_names_from_class.cache_clear()  # local/gaps/core.py keeps what a service could before
     monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete)
 
 
