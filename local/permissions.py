@@ -185,11 +185,21 @@ def _put_events(given: Given) -> Permissions:
         yield Permission("events:PutEvents", bus, context)
 
 
+def _parameter(given: Given) -> str:
+    return _arn("ssm", "parameter/", str(given["Name"]).removeprefix("/"))
+
+
 def _on_parameter(action: str) -> Callable[[Given], Permissions]:
     def permissions(given: Given) -> Permissions:
-        yield Permission(action, _arn("ssm", "parameter/", str(given["Name"]).removeprefix("/")))
+        yield Permission(action, _parameter(given))
 
     return permissions
+
+
+def _put_parameter(given: Given) -> Permissions:
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-policy-conditions.html
+    overwrite = str(bool(given.get("Overwrite"))).lower()
+    yield Permission("ssm:PutParameter", _parameter(given), (("ssm:overwrite", overwrite),))
 
 
 def _on(action: str, service: str, kind: str, parameter: str) -> Callable[[Given], Permissions]:
@@ -242,8 +252,9 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
         "secretsmanager:GetSecretValue", "secretsmanager", "secret:", "SecretId"
     ),
     ("sqs", "SendMessage"): _send_message,
+    ("ssm", "DeleteParameter"): _on_parameter("ssm:DeleteParameter"),
     ("ssm", "GetParameter"): _on_parameter("ssm:GetParameter"),
-    ("ssm", "PutParameter"): _on_parameter("ssm:PutParameter"),
+    ("ssm", "PutParameter"): _put_parameter,
     ("stepfunctions", "DescribeExecution"): _on("states:DescribeExecution", "states", "", "executionArn"),
     ("stepfunctions", "ListExecutions"): _on("states:ListExecutions", "states", "", "stateMachineArn"),
     ("stepfunctions", "StartExecution"): _on("states:StartExecution", "states", "", "stateMachineArn"),

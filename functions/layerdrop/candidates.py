@@ -83,7 +83,10 @@ class Candidates:
         )
 
     def clear(self, layer_name: str, candidate: Candidate, keep: str | None = None) -> None:
-        """Delete the versions that a note is about, but that to keep and that pointed to; then the note.
+        """Delete the versions that a note is about; then the note.
+
+        But not that to keep, that pointed to, nor one with its own parameter: that passed and was shared, and
+        whoever pinned it would be left with nothing.
 
         Args:
             layer_name: The layer.
@@ -96,8 +99,11 @@ class Candidates:
                 break  # the newest come first
             if item["LayerVersionArn"] in kept:
                 continue
-            if self.versions.code_sha256(layer_name, item["Version"]) == candidate.code_sha256:
-                self.versions.delete(layer_name, item["Version"])
+            version = item["Version"]
+            if self.versions.code_sha256(layer_name, version) != candidate.code_sha256:
+                continue
+            if self.versions.pinned(layer_name, version) != item["LayerVersionArn"]:
+                self.versions.delete(layer_name, version)
         self.note(layer_name, None)
 
 

@@ -1,10 +1,16 @@
-"""The versions of a layer, and the pointer to the one that was released last."""
+"""The versions of a layer, and their parameters: the pointer to the one released last, a pin for each."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from layerdrop.aws import error_code
+from layerdrop.errors import BuildError, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +64,68 @@ class LayerVersions:
         return value if f":layer:{layer_name}:" in value and value.rpartition(":")[2].isdigit() else None
 
     def point(self, layer_name: str, arn: str) -> None:
-        """Move the pointer."""
-        self.ssm.put_parameter(Name=POINTER_PREFIX + layer_name, Value=arn, Type="String", Overwrite=True)
+        """Move the pointer.
+
+        Raises:
+            BuildError: PUBLISH_REFUSED, when Parameter Store is full.
+        """
+        self._put(POINTER_PREFIX + layer_name, arn, overwrite=True)
+
+    def pinned(self, layer_name: str, version: int) -> str | None:
+        """What a version's own parameter holds, if there is one."""
+        try:
+            found = self.ssm.get_parameter(Name=pin_of(layer_name, version))
+        except self.ssm.exceptions.ParameterNotFound:
+            return None
+        return found["Parameter"].get("Value", "")
+
+    def pin(self, layer_name: str, arn: str) -> None:
+        """Write a version's own parameter, which never changes again.
+
+        Raises:
+            BuildError: INTERNAL_ERROR, when it holds something else; PUBLISH_REFUSED, when Parameter Store is
+                full.
+        """
+        name = pin_of(layer_name, version_of(arn))
+        # Read first: of a version that is reused it is there, and writes are what AWS throttles soonest.
+        found = self.pinned(layer_name, version_of(arn))
+        if found is None:
+            try:
+                self._put(name, arn, overwrite=False)
+            except self.ssm.exceptions.ParameterAlreadyExists:
+                found = self.pinned(layer_name, version_of(arn))
+        if found not in (None, arn):
+            raise BuildError(
+                ErrorCode.INTERNAL_ERROR,
+                f'The parameter "{name}" is to lead to {arn}, and has another value: somebody else wrote it.',
+                "Look who else may write to it; delete it, then upload the file again.",
+                {"parameter": name, "value": found, "layer_version_arn": arn},
+            )
+
+    def retire(self, layer_name: str, version: int) -> None:
+        """Delete a version that was released, with its parameter: one that leads nowhere helps nobody."""
+        # The parameter first: cut short after it, the next try finds the version and goes on.
+        with suppress(self.ssm.exceptions.ParameterNotFound):
+            self.ssm.delete_parameter(Name=pin_of(layer_name, version))
+        self.delete(layer_name, version)
+
+    def _put(self, name: str, arn: str, *, overwrite: bool) -> None:
+        try:
+            self.ssm.put_parameter(Name=name, Value=arn, Type="String", Overwrite=overwrite)
+        except ClientError as error:
+            if error_code(error) != "ParameterLimitExceeded":
+                raise
+            raise BuildError(
+                ErrorCode.PUBLISH_REFUSED,
+                f'Parameter Store has no room for "{name}": the account has all that it may have here.',
+                'Whoever runs the stack: see docs/deploy.md, "When Parameter Store is full".',
+                {"parameter": name, "error": error_code(error)},
+            ) from error
+
+
+def pin_of(layer_name: str, version: int) -> str:
+    """The name of the parameter that holds a version's ARN for good."""
+    return f"{POINTER_PREFIX}{layer_name}/{version}"
 
 
 def version_of(arn: str) -> int:

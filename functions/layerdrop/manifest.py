@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from layerdrop import wording
+from layerdrop.layer_versions import pin_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +89,9 @@ class Outcome:
             "layer_name": self.target.layer_name,
             "layer_version_arn": self.published.layer_version_arn if self.published else None,
             "version": self.published.version if self.published else None,
+            "pinned_parameter": pin_of(self.target.layer_name, self.published.version)
+            if self.published
+            else None,
             "reused": self.published.reused if self.published else False,
             "code_sha256": layer.code_sha256 if layer else None,
             "zip": {

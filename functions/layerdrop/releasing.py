@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from layerdrop.candidates import Candidates
+    from layerdrop.layer_users import LayerUsers
     from layerdrop.layer_versions import LayerVersions
     from layerdrop.target import Target
 
@@ -27,15 +28,17 @@ class LayerReleaser:
     Attributes:
         versions: the layers' versions and pointers.
         candidates: what is published and not released.
+        users: the functions that use layers.
         keep_versions: how many versions of a layer to keep, 0 for all.
     """
 
     versions: LayerVersions
     candidates: Candidates
+    users: LayerUsers
     keep_versions: int = 0
 
     def release(self, target: Target, arn: str, execution: str) -> None:
-        """Share a version, only then move the pointer to it, and clear up behind.
+        """Share a version, give it its own parameter, only then move the pointer to it, and clear up behind.
 
         Args:
             target: What was asked for.
@@ -43,7 +46,8 @@ class LayerReleaser:
             execution: The name of the execution that it was published or found by.
 
         Raises:
-            BuildError: PUBLISH_REFUSED, when Lambda does not take what it is to be shared with.
+            BuildError: PUBLISH_REFUSED, when Lambda does not take what it is to be shared with, or Parameter
+                Store is full; INTERNAL_ERROR, when the version's parameter has another value.
         """
         name = target.layer_name
         try:
@@ -52,6 +56,7 @@ class LayerReleaser:
             if error_code(error) not in REFUSALS:
                 raise
             raise refused(f'the layer "{name}"', error, {"layer_version_arn": arn}) from error
+        self.versions.pin(name, arn)
         if arn != self.versions.pointer(name):
             self.versions.point(name, arn)
         if (candidate := self.candidates.find(name)) and candidate.execution == execution:
@@ -88,10 +93,23 @@ class LayerReleaser:
                     raise TryLaterError(str(error)) from error
 
     def _retire(self, layer_name: str, current: int) -> None:
-        """Delete versions beyond those to keep, but none that is pointed to or shared with anyone."""
+        """Delete versions beyond those to keep, but none that is pointed to, shared with anyone or used here.
+
+        What is used is asked last, and once for all. If it cannot be found out, nothing is deleted: the next
+        release asks again.
+        """
         if not self.keep_versions:
             return
-        others = [item["Version"] for item in self.versions.listed(layer_name) if item["Version"] != current]
-        for version in sorted(others, reverse=True)[self.keep_versions - 1 :]:
-            if not self.versions.statements(layer_name, version):
-                self.versions.delete(layer_name, version)
+        others = [item for item in self.versions.listed(layer_name) if item["Version"] != current]
+        others.sort(key=lambda item: item["Version"], reverse=True)
+        alone = [
+            item
+            for item in others[self.keep_versions - 1 :]
+            if not self.versions.statements(layer_name, item["Version"])
+        ]
+        used = self.users.used() if alone else None
+        if used is None:
+            return
+        for item in alone:
+            if item["LayerVersionArn"] not in used:
+                self.versions.retire(layer_name, item["Version"])

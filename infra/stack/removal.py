@@ -49,7 +49,7 @@ def what_stays(inventory: Inventory) -> Iterator[str]:
         more = len(inventory.layers) - _LAYERS_SHOWN
         names = f"{shown} and {more} more" if more > 0 else shown
         yield f"the published versions of {_count(len(inventory.layers), 'layer')}: {names}"
-        yield "their pointers in Parameter Store: /layerdrop/LAYER"
+        yield "their pointers in Parameter Store: /layerdrop/LAYER, and /layerdrop/LAYER/VERSION"
     if inventory.uploads:
         yield f"what sam uploaded: {inventory.uploads}"
 
@@ -65,8 +65,10 @@ def by_hand(inventory: Inventory, profile: str | None) -> Iterator[str]:
         yield "  for version in $(aws lambda list-layer-versions --layer-name $layer --query 'LayerVersions[].Version' --output text); do"  # noqa: E501
         yield "    aws lambda delete-layer-version --layer-name $layer --version-number $version"
         yield "  done"
-        # One that never had a version has no pointer.
-        yield "  aws ssm delete-parameters --names /layerdrop/$layer"
+        # One that never had a version has no pointer, one that was not released none of its own.
+        yield "  for parameter in /layerdrop/$layer $(aws ssm get-parameters-by-path --path /layerdrop/$layer --query 'Parameters[].Name' --output text); do"  # noqa: E501
+        yield "    aws ssm delete-parameters --names $parameter"
+        yield "  done"
         yield "done"
     if inventory.bucket:
         yield _emptied(inventory.bucket, "")

@@ -70,7 +70,8 @@ def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printe
     for layer in ("web-py313-arm64", "somebody-elses"):
         for content in (b"one", b"two"):
             clients.lambda_.publish_layer_version(LayerName=layer, Content={"ZipFile": small_layer(content)})
-        clients.ssm.put_parameter(Name=f"/layerdrop/{layer}", Value="arn", Type="String", Overwrite=True)
+        for name in (f"/layerdrop/{layer}", *(f"/layerdrop/{layer}/{number}" for number in range(1, 13))):
+            clients.ssm.put_parameter(Name=name, Value="arn", Type="String", Overwrite=True)
     role = clients.get("iam").create_role(
         RoleName="any", AssumeRolePolicyDocument=json.dumps({"Statement": [LAMBDA_MAY]})
     )
@@ -115,9 +116,10 @@ def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printe
     pages = clients.lambda_.get_paginator("list_layers").paginate()
     assert "somebody-elses" in {layer["LayerName"] for page in pages for layer in page["Layers"]}
     assert not clients.lambda_.list_layer_versions(LayerName="web-py313-arm64")["LayerVersions"]
-    assert clients.ssm.get_parameter(Name="/layerdrop/somebody-elses")
-    with pytest.raises(ClientError, match="ParameterNotFound"):
-        clients.ssm.get_parameter(Name="/layerdrop/web-py313-arm64")
+    below = clients.ssm.get_paginator("get_parameters_by_path").paginate(Path="/layerdrop", Recursive=True)
+    names = {each["Name"] for page in below for each in page["Parameters"]}
+    assert {"/layerdrop/somebody-elses", "/layerdrop/somebody-elses/1"} <= names
+    assert not {name for name in names if name.startswith("/layerdrop/web-py313-arm64")}
 
 
 SAM = {

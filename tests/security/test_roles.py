@@ -110,10 +110,11 @@ def refused(used: Used, statements: Statements) -> list[tuple[str, Permission]]:
 
 
 def grants(statements: Iterable[Statement]) -> list[Statement]:
-    """Statements of one action and one resource each that say the same."""
+    """Statements of one action and one resource each that say the same; what denies is no grant."""
     return [
         dataclasses.replace(statement, actions=(action,), resources=(resource,))
         for statement in statements
+        if statement.allows
         for action in statement.actions
         for resource in statement.resources
     ]
@@ -183,7 +184,7 @@ def test_a_missing_statement_would_be_noticed(recording: Recording) -> None:
     tried = 0
     for role, statements in recording.statements.items():
         for statement in statements:
-            if any((role, action) in UNSEEN for action in statement.actions):
+            if not statement.allows or any((role, action) in UNSEEN for action in statement.actions):
                 continue
             rest = {**recording.statements, role: [other for other in statements if other is not statement]}
             assert refused(recording.used, rest), (role, statement.sid)
@@ -355,8 +356,8 @@ def here(arn: str, recording: Recording, other: Ministack) -> str:
 
 
 def about_itself(wanted: Permission) -> bool:
-    """Whether the role's own statement asks what a request says of itself, not the bucket's policy."""
-    return any(not key.startswith("s3:") for key, _ in wanted.context)
+    """Whether a statement that allows asks what a request says of itself, as none does of `ssm:Overwrite`."""
+    return any(not key.startswith(("s3:", "ssm:")) for key, _ in wanted.context)
 
 
 @pytest.mark.long
@@ -410,6 +411,20 @@ def test_others_forbid_what_nobody_may_do(recording: Recording, other: Ministack
         if role in recording.statements and is_allowed(wanted, recording.statements[role]):
             possible.append((role, action, resource, "the embedded AWS"))
     assert possible == []
+
+
+@pytest.mark.attack("stolen role: moves a pin")
+@pytest.mark.parametrize("overwrite", ["true", "false"])
+def test_a_pin_is_written_once(recording: Recording, overwrite: str) -> None:
+    """Whoever may write pins may not write one that is there; the pointer beside it may be moved.
+
+    ministack, which knows no such keys, cannot tell.
+    """
+    statements = recording.statements["ReleaseLayerRole"]
+    pointer = f"arn:aws:ssm:{REGION}:{ACCOUNT_ID}:parameter/layerdrop/web-py313-arm64"
+    for resource, allowed in ((pointer, True), (f"{pointer}/7", overwrite == "false")):
+        wanted = Permission("ssm:PutParameter", resource, (("ssm:overwrite", overwrite),))
+        assert is_allowed(wanted, statements) == allowed
 
 
 PATTERN = st.text("ab*?:", min_size=1, max_size=6)

@@ -13,6 +13,7 @@ from layerdrop.candidates import Candidates
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import ReleaseLayerEnvironment
 from layerdrop.input_versions import InputVersions
+from layerdrop.layer_users import LayerUsers
 from layerdrop.layer_versions import LayerVersions
 from layerdrop.locks import Locks
 from layerdrop.manifest import PublishedVersion
@@ -29,7 +30,12 @@ VERSIONS = InputVersions(S3)
 CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 LOCKS = Locks(S3, ENVIRONMENT.bucket)
 LAYERS = LayerVersions(lambda_client(), ssm_client())
-RELEASER = LayerReleaser(LAYERS, Candidates(S3, ENVIRONMENT.bucket, LAYERS), ENVIRONMENT.keep_versions)
+RELEASER = LayerReleaser(
+    LAYERS,
+    Candidates(S3, ENVIRONMENT.bucket, LAYERS),
+    LayerUsers(LAYERS.lambda_client),
+    ENVIRONMENT.keep_versions,
+)
 
 
 @logger.inject_lambda_context(clear_state=True)

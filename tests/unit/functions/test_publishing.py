@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from botocore.stub import Stubber
 from layerdrop.aws import TryLaterError
 from layerdrop.candidates import Candidate, Candidates
 from layerdrop.errors import BuildError, ErrorCode
+from layerdrop.layer_users import LayerUsers
 from layerdrop.layer_versions import LayerVersions
 from layerdrop.manifest import PublishedVersion
 from layerdrop.publishing import LayerPublisher
@@ -65,7 +68,7 @@ class Publisher:
         candidates = Candidates(s3 or account.s3, account.bucket, layers)
         return cls(
             LayerPublisher(layers, publishing or lambda_, candidates, account.bucket),
-            LayerReleaser(layers, candidates, keep_versions),
+            LayerReleaser(layers, candidates, LayerUsers(lambda_), keep_versions),
         )
 
 
@@ -231,7 +234,7 @@ def test_a_conflict_is_fine_if_the_grant_is_there(organization: bool, there: boo
             expected_params=request,
         )
         stub.add_response("get_layer_version_policy", policy(sid) if there else policy("other"), where)
-        releaser = LayerReleaser(LayerVersions(client, None), None)  # type: ignore[arg-type]
+        releaser = LayerReleaser(LayerVersions(client, None), None, None)  # type: ignore[arg-type]
         with nullcontext() if there else pytest.raises(TryLaterError):
             releaser._share(TARGET.layer_name, 7, [grantee])
         stub.assert_no_pending_responses()
@@ -298,8 +301,9 @@ def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
         policy = account.lambda_.get_layer_version_policy(LayerName=name, VersionNumber=expected)
         sids = {statement["Sid"] for statement in json.loads(policy["Policy"])["Statement"]}
         assert len(sids) == 2
-        parameter = account.ssm.get_parameter(Name=f"/layerdrop/{name}")["Parameter"]
-        assert parameter["Value"] == published.layer_version_arn
+        for parameter in (f"/layerdrop/{name}", f"/layerdrop/{name}/{expected}"):
+            value = account.ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
+            assert value == published.layer_version_arn
         if left[0] > 0:
             break
     else:
@@ -491,6 +495,210 @@ def test_two_of_one_build_become_one(account: Any, publisher: Publisher, built: 
     assert versions(account) == [1, 2]
     publisher.releaser.release(TARGET, late, "first")
     assert versions(account) == [2]
+
+
+# -------------------------------------------------------------------------------------------- pins
+
+
+def pins(account: Any) -> dict[str, str]:
+    found = account.ssm.get_parameters_by_path(Path=POINTER)["Parameters"]
+    return {parameter["Name"].removeprefix(POINTER + "/"): parameter["Value"] for parameter in found}
+
+
+def test_each_released_version_has_a_parameter_that_stays(
+    account: Any, publisher: Publisher, built: Any
+) -> None:
+    only_publish(publisher, TARGET, built(content="a"), "first")
+    assert pins(account) == {}
+    first = publish(publisher, TARGET, built(content="a"), "first").layer_version_arn
+    second = publish(publisher, TARGET, built(content="b")).layer_version_arn
+    assert pins(account) == {"1": first, "2": second}
+    assert publish(publisher, TARGET, built(content="a")).layer_version_arn == pointer(account) == first
+    assert pins(account) == {"1": first, "2": second}
+    histories = [account.ssm.get_parameter_history(Name=f"{POINTER}/{number}") for number in (1, 2)]
+    assert [len(history["Parameters"]) for history in histories] == [1, 1], "each was written once"
+
+
+def test_a_version_of_before_there_were_pins_gets_one(account: Any, publisher: Publisher, built: Any) -> None:
+    first = publish(publisher, TARGET, built()).layer_version_arn
+    account.ssm.delete_parameter(Name=f"{POINTER}/1")
+    assert publish(publisher, TARGET, built()).reused
+    assert pins(account) == {"1": first}
+
+
+def test_a_pin_that_somebody_else_wrote_is_not_pointed_past(
+    account: Any, publisher: Publisher, built: Any
+) -> None:
+    account.ssm.put_parameter(Name=f"{POINTER}/1", Value="arn:of:something:else", Type="String")
+    with pytest.raises(BuildError) as caught:
+        publish(publisher, TARGET, built())
+    assert caught.value.problem.code == ErrorCode.INTERNAL_ERROR
+    assert f"{POINTER}/1" in caught.value.problem.message
+    assert pins(account) == {"1": "arn:of:something:else"}
+    with pytest.raises(account.ssm.exceptions.ParameterNotFound):
+        pointer(account)
+
+
+class OnPut:
+    """Parameter Store, with something else in the place of the first writing of a pin."""
+
+    def __init__(self, account: Any, instead: Callable[[Any], None]) -> None:
+        self._ssm, self._instead, self._done = account.ssm, instead, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ssm, name)
+
+    def put_parameter(self, **given: Any) -> Any:
+        if not self._done:
+            self._done = True
+            self._instead(given)
+        return self._ssm.put_parameter(**given)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_pin_that_appears_meanwhile(account: Any, built: Any, same: bool) -> None:
+    """Its first writing may have been done, and its answer lost."""
+
+    def write(given: Any) -> None:
+        account.ssm.put_parameter(**given | ({} if same else {"Value": "x"}))
+
+    publisher = Publisher.of(account, ssm=OnPut(account, write))
+    with nullcontext() if same else pytest.raises(BuildError, match="INTERNAL_ERROR"):
+        publish(publisher, TARGET, built())
+    assert set(pins(account)) == {"1"}
+
+
+def test_a_full_parameter_store_is_told(account: Any, built: Any) -> None:
+    def refuse(given: Any) -> None:
+        raise ClientError({"Error": {"Code": "ParameterLimitExceeded", "Message": "full"}}, "PutParameter")
+
+    with pytest.raises(BuildError) as caught:
+        publish(Publisher.of(account, ssm=OnPut(account, refuse)), TARGET, built())
+    assert caught.value.problem.code == ErrorCode.PUBLISH_REFUSED
+    assert f"{POINTER}/1" in caught.value.problem.message
+    assert "docs/deploy.md" in caught.value.problem.hint
+
+
+def test_what_is_pinned_is_not_taken_back(account: Any, publisher: Publisher, built: Any) -> None:
+    """A release that died between pin and pointer: who pinned it meanwhile keeps it."""
+    layer = built(content="good")
+    published = only_publish(publisher, TARGET, layer, "first")
+    publisher.releaser.versions.pin(TARGET.layer_name, published.layer_version_arn)
+    publisher.releaser.discard(TARGET, "first")
+    assert versions(account) == [1]
+    publish(publisher, TARGET, built(content="next"), "second")
+    assert versions(account) == [1, 2]
+    assert set(pins(account)) == {"1", "2"}
+
+
+def test_a_pin_goes_before_its_version(account: Any, built: Any) -> None:
+    """A parameter that leads to a deleted version would fail whoever deploys with it, much later."""
+    keeper = Publisher.of(account, keep_versions=1)
+    publish(Publisher.of(account), TARGET, built(content="a"))
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(account.lambda_, name)
+
+        def delete_layer_version(self, **_: Any) -> None:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        publish(Publisher.of(account, Dying(), keep_versions=1), TARGET, built(content="b"))
+    assert (versions(account), set(pins(account))) == ([1, 2], {"2"})
+    publish(keeper, TARGET, built(content="b"))
+    assert (versions(account), set(pins(account))) == ([2], {"2"})
+
+
+# -------------------------------------------------------------------------------------------- who uses it
+
+
+def function(account: Any, name: str, *layers: str) -> None:
+    """A function with layers."""
+    iam = boto3.client("iam", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("main.py", "")
+    account.lambda_.create_function(
+        FunctionName=name,
+        Role=role,
+        Runtime="python3.13",
+        Handler="main.handler",
+        Code={"ZipFile": stream.getvalue()},
+        Layers=layers,
+    )
+
+
+@pytest.mark.parametrize("kind", ["the function as it is", "a published version only"])
+def test_what_a_function_uses_is_kept(account: Any, built: Any, kind: str) -> None:
+    keeper = Publisher.of(account, keep_versions=1)
+    used = publish(keeper, TARGET, built(content="a")).layer_version_arn
+    function(account, "user", used)
+    if kind == "a published version only":
+        account.lambda_.publish_version(FunctionName="user")
+        account.lambda_.update_function_configuration(FunctionName="user", Layers=[])
+    for content in "bcd":
+        publish(keeper, TARGET, built(content=content))
+    assert versions(account) == [1, 4]
+    assert set(pins(account)) == {"1", "4"}
+    account.lambda_.delete_function(FunctionName="user")
+    publish(keeper, TARGET, built(content="e"))
+    assert versions(account) == [5]
+
+
+class Listing:
+    """Lambda, of which pages of functions are asked through here."""
+
+    def __init__(self, account: Any, pages: Callable[[dict[str, Any]], Any]) -> None:
+        self._lambda, self._pages = account.lambda_, pages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lambda, name)
+
+    def get_paginator(self, operation: str) -> Any:
+        return self if operation == "list_functions" else self._lambda.get_paginator(operation)
+
+    def paginate(self, **given: Any) -> Any:
+        return self._pages(given)
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "TooManyRequestsException", "ServiceException"])
+def test_nothing_is_deleted_when_users_cannot_be_found_out(account: Any, built: Any, code: str) -> None:
+    def fail(_: Any) -> Any:
+        yield {"Functions": []}
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "ListFunctions")
+
+    keeper = Publisher.of(account, Listing(account, fail), keep_versions=1)
+    for content in "ab":
+        publish(keeper, TARGET, built(content=content))
+    assert versions(account) == [1, 2]
+    assert set(pins(account)) == {"1", "2"}
+    assert pointer(account).endswith(":2"), "released it is all the same"
+
+
+def test_nothing_is_deleted_when_it_takes_too_long(account: Any) -> None:
+    def endless(_: Any) -> Any:
+        while True:
+            yield {"Functions": [{"FunctionName": "x"}]}
+
+    assert LayerUsers(Listing(account, endless), patience=0.05).used() is None  # type: ignore[arg-type]
+
+
+def test_users_are_asked_for_once_and_only_for_what_would_go(account: Any, built: Any) -> None:
+    asked: list[Any] = []
+
+    def pages(given: Any) -> Any:
+        asked.append(given)
+        return [{"Functions": [{"Layers": [{"Arn": "arn:of:another:1"}]}, {}]}, {"Functions": []}]
+
+    for content in "abc":
+        publish(Publisher.of(account), TARGET, built(content=content))
+    publish(Publisher.of(account, Listing(account, pages), keep_versions=4), TARGET, built(content="d"))
+    assert asked == []
+    publish(Publisher.of(account, Listing(account, pages), keep_versions=1), TARGET, built(content="e"))
+    assert asked == [{"FunctionVersion": "ALL"}]
+    assert versions(account) == [5]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"{" * 9999, b'{"schema": "layerdrop/candidate/1"}'])

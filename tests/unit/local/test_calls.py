@@ -152,6 +152,12 @@ def test_every_operation_is_known_by_its_request(service: str) -> None:
             {("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/layerdrop/web")},
         ),
         (
+            "ssm",
+            "DeleteParameter",
+            {"Name": "/layerdrop/web/1"},
+            {("ssm:DeleteParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/layerdrop/web/1")},
+        ),
+        (
             "sqs",
             "SendMessage",
             {"QueueUrl": "http://127.0.0.1:9/123456789012/q", "MessageBody": "x"},
