@@ -19,6 +19,7 @@ from local.resources import MAKERS, STAND_INS, UPDATERS, Change, Made, Propertie
 from local.rules import check
 
 NESTED: Final = "AWS::CloudFormation::Stack"
+FROM_PARAMETER_STORE: Final = "AWS::SSM::Parameter::Value<String>"
 USED_SECTIONS: Final = {"Parameters", "Rules", "Mappings", "Conditions", "Resources", "Outputs"}
 SKIPPED_SECTIONS: Final = {
     "AWSTemplateFormatVersion": "There is one version.",
@@ -91,7 +92,8 @@ def deploy(
             made here.
     """
     _refuse_unknown("section", template, USED_SECTIONS, SKIPPED_SECTIONS)
-    values = pseudo_parameters(stack) | parameter_values(template.get("Parameters", {}), parameters)
+    declared = template.get("Parameters", {})
+    values = pseudo_parameters(stack) | _looked_up(declared, parameter_values(declared, parameters), clients)
     check(template.get("Rules", {}), values)
     scope = Scope(
         values=values,
@@ -115,6 +117,24 @@ def deploy(
     }
     values = {name: scope.values[name] for name in resources}
     return Deployment(values, outputs, made_by.nested, made_by.resources)
+
+
+def _looked_up(declared: Mapping[str, Any], values: Mapping[str, Any], clients: Clients) -> dict[str, Any]:
+    """Put in the place of Parameter Store's names what they hold now, at each deployment.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/systems-manager-parameter-types.html
+    """
+    found = dict(values)
+    for name, declaration in declared.items():
+        if declaration["Type"] == FROM_PARAMETER_STORE:
+            try:
+                parameter = clients.ssm.get_parameter(Name=values[name])["Parameter"]
+            except ClientError as error:
+                raise TemplateError(f"Parameter {name}: there is no {values[name]} ({error})") from error
+            found[name] = parameter["Value"]
+        elif declaration["Type"].startswith("AWS::SSM::"):
+            raise TemplateError(f"Parameter {name} has a type that is not known here: {declaration['Type']}")
+    return found
 
 
 class _Stack(Stack):

@@ -301,7 +301,7 @@ def make_function(properties: Properties, logical_id: str, stack: Stack) -> Made
 def update_function(change: Change, stack: Stack) -> Made:
     """Give a function its new code, and what can be configured anew here."""
     changed = change.changed
-    change.require_only("Code", "Description", "Environment", "Handler", "MemorySize", "Timeout")
+    change.require_only("Code", "Description", "Environment", "Handler", "Layers", "MemorySize", "Timeout")
     wanted = {name: value for name, value in change.properties.take_all().items() if name in changed}
     if code := wanted.pop("Code", None):
         stack.call("lambda", "UpdateFunctionCode", FunctionName=change.made.ref, **code)
