@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerdrop.input_key import manifest_key
+from layerdrop.notice import notice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,12 +32,14 @@ def end_event(manifest: Mapping[str, Any], status: str) -> dict[str, Any]:
         status: How the build ended: the manifest's status, or SUPERSEDED.
     """
     build_input = manifest["input"]
+    answer = {"bucket": build_input["bucket"], "key": manifest_key(build_input["key"])}
+    error = _short(manifest["error"]) if status != SUPERSEDED else None
     return {
         "schema": SCHEMA,
         "status": status,
         "input": build_input,
         "execution": manifest["execution"],
-        "manifest": {"bucket": build_input["bucket"], "key": manifest_key(build_input["key"])},
+        "manifest": answer,
         "layers": [
             {
                 "architecture": layer["architecture"],
@@ -48,7 +51,8 @@ def end_event(manifest: Mapping[str, Any], status: str) -> dict[str, Any]:
             }
             for layer in manifest["layers"]
         ],
-        "error": _short(manifest["error"]) if status != SUPERSEDED else None,
+        "error": error,
+        "notice": notice(build_input, answer, error) if error else None,
     }
 
 

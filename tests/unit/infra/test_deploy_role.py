@@ -300,7 +300,7 @@ def test_rights_are_given_by_name_and_mightier_ones_for_what_is_named_after_the_
         )
         if "*" in resources:
             assert {action.partition(":")[0] for action in actions_of(statement)} <= {
-                "ec2", "batch", "lambda", "logs", "servicequotas"
+                "ec2", "batch", "chatbot", "lambda", "logs", "servicequotas"
             }  # fmt: skip
         if {"iam:PutRolePolicy", "iam:PassRole"} & set(actions_of(statement)):
             assert [r["Fn::Sub"].endswith(":role${RolePath}${StackName}-*") for r in resources] == [True]

@@ -140,12 +140,10 @@ def test_an_expression_names_its_metrics(alarms: dict[str, Any]) -> None:
 
 
 def test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(
-    resources: dict[str, Any], alarms: dict[str, Any]
+    alarms: dict[str, Any],
 ) -> None:
     for name, alarm in alarms.items():
-        mail = [{"Ref": "Notifications"}]
-        always = {"Fn::If": ["Notify", mail, []]}
-        assert alarm["AlarmActions"] == (mail if resources[name].get("Condition") == "Notify" else always)
+        assert alarm["AlarmActions"] == [{"Ref": "Notifications"}], name
         # Nothing of this is published while all is well.
         assert alarm["TreatMissingData"] == "notBreaching", name
         description = alarm["AlarmDescription"]
@@ -187,7 +185,6 @@ def test_the_image_s_rules_are_watched_as_well() -> None:
     assert alarm["AlarmActions"] == [{"Ref": "NotificationTopicArn"}]
     test_an_expression_names_its_metrics({"RulesFailedAlarm": alarm})
     test_alarms_say_what_to_do_mail_it_and_are_silent_without_data(
-        {"RulesFailedAlarm": {"Condition": "Notify"}},
         {"RulesFailedAlarm": alarm | {"AlarmActions": [{"Ref": "Notifications"}]}},
     )
 
@@ -224,7 +221,7 @@ def transformed(transformer: dict[str, Any], detail: dict[str, Any]) -> str:
 
 def test_mails_stay_whole_whatever_is_in_them(resources: dict[str, Any]) -> None:
     """A quote or a new line in a value, which nobody escapes, would break a template of texts."""
-    details = {"BuildFailedNotice": end_event(FAILED_BUILD, "FAILED"), "JobQueueBlocked": BLOCKED}
+    details = {"JobQueueBlocked": BLOCKED}
     rules = {
         name: resource["Properties"]["Targets"]
         for name, resource in resources.items()
@@ -232,14 +229,42 @@ def test_mails_stay_whole_whatever_is_in_them(resources: dict[str, Any]) -> None
     }
     assert rules.keys() == details.keys()
     for name, detail in details.items():
-        targets = rules[name]["Fn::If"][1] if isinstance(rules[name], dict) else rules[name]
-        [transformer] = [target["InputTransformer"] for target in targets]
+        [transformer] = [target["InputTransformer"] for target in rules[name]]
         mail = json.loads(transformed(transformer, detail))
         assert len(mail["what"]) > 20
         told = [value for value in mail.values() if isinstance(value, dict)]
         for value in told:
             assert value == detail or value in detail.values()
         assert json.dumps(HOSTILE)[1:-1] in json.dumps(told)
+
+
+def test_a_failed_build_is_told_in_a_form_that_chats_take(resources: dict[str, Any]) -> None:
+    """Handed on whole, so that nothing in it can break it; and nothing in it calls anybody.
+
+    https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html
+    """
+    [target] = resources["BuildFailedNotice"]["Properties"]["Targets"]
+    assert target.keys() == {"Id", "Arn", "InputPath"}
+    assert target["InputPath"] == "$.detail.notice"
+    told = end_event(FAILED_BUILD, "FAILED")["notice"]
+    assert (told["version"], told["source"]) == ("1.0", "custom")
+    content = told["content"]
+    assert all(isinstance(content[name], str) for name in ("textType", "title", "description"))
+    assert all(isinstance(step, str) for step in content["nextSteps"])
+    assert "quoted" in content["title"]
+    assert "NOT_FOUND" in content["description"]
+    assert end_event(FAILED_BUILD | {"error": None}, "SUCCEEDED")["notice"] is None
+
+
+@pytest.mark.attack("uploader: calls everybody in a chat channel")
+@pytest.mark.parametrize(
+    "text", ["<!channel>", "<@U0123456>", "<#C0123>", "<https://x.example|invoice>", "[x](https://x.example)"]
+)
+def test_a_message_calls_nobody_and_hides_no_link(text: str) -> None:
+    error = {"code": "X", "message": f"{text} numpy<2 a<=1 {text}", "hint": text}
+    told = json.dumps(end_event(FAILED_BUILD | {"error": error}, "FAILED")["notice"])
+    assert text not in told
+    assert "numpy<2 a<=1" in told
 
 
 def test_sections_that_descriptions_name_are_there(resources: dict[str, Any], alarms: dict[str, Any]) -> None:

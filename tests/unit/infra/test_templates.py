@@ -255,11 +255,10 @@ def test_mails_are_made_of_what_needs_no_escaping(image: dict[str, Any]) -> None
         "$.detail.finding-severity-counts.CRITICAL", "$.detail.finding-severity-counts.HIGH",
     }  # fmt: skip
     mailing = 0
-    for name, resource in image["Resources"].items():
+    for resource in image["Resources"].values():
         for target in resource.get("Properties", {}).get("Targets", ()):
             if "InputTransformer" in target:
                 mailing += 1
-                assert resource["Condition"] == "Notify", name
                 assert target["Arn"] == {"Ref": "NotificationTopicArn"}
                 transformer = target["InputTransformer"]
                 assert set(transformer["InputPathsMap"].values()) <= plain
