@@ -64,6 +64,10 @@ def released(aws: EmbeddedAws) -> str:
 
 
 def layers(aws: EmbeddedAws, function: Any) -> list[str]:
+    # CloudFormation waits for it as well.
+    aws.clients.lambda_.get_waiter("function_active_v2").wait(
+        FunctionName=function, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
     found = aws.clients.lambda_.get_function_configuration(FunctionName=function)
     return [layer["Arn"] for layer in found["Layers"]]
 
@@ -104,6 +108,7 @@ def test_a_pin_stays(aws: EmbeddedAws, recipe: Path) -> None:
     first = released(aws)
     with_role(aws, recipe)
     stack = aws.deploy(recipe, "pinned", {"WebLayer": first})
+    assert layers(aws, stack.values["Web"]) == [first]
     released(aws)
     stack = aws.deploy(recipe, "pinned", {"WebLayer": first}, earlier=stack)
     assert layers(aws, stack.values["Web"]) == [first]

@@ -238,8 +238,6 @@ LACKING_TYPES = {
     "AWS::Batch::ComputeEnvironment": "ministack's Batch is an API without CloudFormation.",
     "AWS::Batch::JobDefinition": "Likewise.",
     "AWS::Batch::JobQueue": "Likewise.",
-    "AWS::Chatbot::MicrosoftTeamsChannelConfiguration": "It has no chats.",
-    "AWS::Chatbot::SlackChannelConfiguration": "Likewise.",
 }
 LACKING_PROPERTIES = {
     ("AWS::CloudWatch::Alarm", "Metrics"): "It has alarms on one metric each, no metric math.",

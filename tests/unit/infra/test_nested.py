@@ -92,8 +92,6 @@ def test_parameters_are_handed_on_as_they_are(name: str) -> None:
             }
         elif isinstance(nested.given[parameter], str):
             assert nested.given[parameter] in declared["AllowedValues"]
-        elif parameter == "NotificationTopicArn":
-            assert nested.given[parameter] == {"Ref": "Notifications"}
         else:  # worked out, so nobody's to get wrong
             assert (declared["Type"], limits) == ("String", set()), parameter
 
