@@ -217,10 +217,20 @@ def _send_message(given: Given) -> Permissions:
     yield Permission("sqs:SendMessage", _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]))
 
 
+def _describe_stack(given: Given) -> Permissions:
+    # A stack's ARN ends in an id that AWS gives it; policies name it by `stack/NAME/*`.
+    name = str(given["StackName"])
+    yield Permission(
+        "cloudformation:DescribeStacks",
+        name if name.startswith("arn:") else _arn("cloudformation", "stack/", f"{name}/id"),
+    )
+
+
 TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("batch", "DescribeJobs"): _everywhere("batch:DescribeJobs"),
     ("batch", "SubmitJob"): _submit_job,
     ("batch", "TerminateJob"): _on("batch:TerminateJob", "batch", "job/", "jobId"),
+    ("cloudformation", "DescribeStacks"): _describe_stack,
     ("events", "PutEvents"): _put_events,
     ("lambda", "AddLayerVersionPermission"): _on_layer("lambda:AddLayerVersionPermission"),
     ("lambda", "CreateFunction"): _create_function,
@@ -256,6 +266,7 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("ssm", "GetParameter"): _on_parameter("ssm:GetParameter"),
     ("ssm", "PutParameter"): _put_parameter,
     ("stepfunctions", "DescribeExecution"): _on("states:DescribeExecution", "states", "", "executionArn"),
+    ("stepfunctions", "GetExecutionHistory"): _on("states:GetExecutionHistory", "states", "", "executionArn"),
     ("stepfunctions", "ListExecutions"): _on("states:ListExecutions", "states", "", "stateMachineArn"),
     ("stepfunctions", "StartExecution"): _on("states:StartExecution", "states", "", "stateMachineArn"),
 }
