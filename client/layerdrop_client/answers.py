@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from layerdrop_client import changes
+from layerdrop_client.changes import Content
 from layerdrop_client.following import ANSWERED, BUILDING, REPLACED
 from layerdrop_client.keys import manifest_key
 
@@ -55,6 +57,24 @@ def layer(told: Layer) -> dict[str, Any]:
         "cold_start_ms": told.cold_start_ms,
         "warnings": told.warnings,
     }
+
+
+def change(before: Layer, after: Layer) -> dict[str, Any]:
+    """What a layer's version has that the one of the earlier answer has not, and the other way round."""
+    sides = [
+        Content(
+            version=one.version or 0,
+            packages={package["name"]: package["version"] for package in one.packages},
+            package_bytes={},
+            zip_bytes=one.zip_bytes,
+            unzipped_bytes=one.unzipped_bytes,
+            imports_ms=one.imports_ms,
+            cold_start_ms=one.cold_start_ms,
+            source="manifest",
+        )
+        for one in (before, after)
+    ]
+    return {"layer": after.name, **changes.to_json(*sides)}
 
 
 def kind(seen: Seen) -> str:

@@ -16,6 +16,7 @@ from layerdrop_client import __version__
 from layerdrop_client.answers import document
 from layerdrop_client.aws import Aws
 from layerdrop_client.commands.check import check
+from layerdrop_client.commands.ci import ci
 from layerdrop_client.commands.diff import diff
 from layerdrop_client.commands.drop import drop
 from layerdrop_client.commands.listing import list_layers
@@ -159,6 +160,7 @@ _COMMANDS: dict[str, Callable[[Screen, argparse.Namespace], int]] = {
     "rollback": lambda screen, options: rollback(Aws(_place(options)), screen, options.name, options.version),
     "release": lambda screen, options: release(Aws(_place(options)), screen, options.name),
     "check": lambda screen, options: check(screen, options.file, options.key),
+    "ci": lambda _screen, options: ci(options.step),
 }
 
 
@@ -171,7 +173,8 @@ def _place(options: argparse.Namespace) -> Place:
     ]
     return Place(
         getattr(options, "stack", None) or os.environ.get("LAYERDROP_STACK") or DEFAULT_STACK,
-        getattr(options, "region", None),
+        # boto3 alone does not know AWS_REGION, which other SDKs and CI go by.
+        getattr(options, "region", None) or os.environ.get("AWS_REGION") or None,
         getattr(options, "profile", None),
         getattr(options, "endpoint_url", None) or os.environ.get("AWS_ENDPOINT_URL"),
         tuple(given),
@@ -239,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
     checking = add("check", "build a file on this machine, without AWS, and say what the layer would be")
     checking.add_argument("file", type=Path, metavar="FILE")
     checking.add_argument("key", nargs="?", metavar="KEY", help="as of drop: says architecture and runtime")
+    steps = add("ci", "run a step of GitHub's action, whose inputs are in the environment")
+    steps.add_argument("step", choices=("sync", "preview", "comment"))
     return parser
 
 

@@ -16,7 +16,7 @@ from layerdrop_client.problems import DONE, CommandError, worst
 from layerdrop_client.syncing import Action, Decision, Stored, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from layerdrop_client.aws import Aws
@@ -221,9 +221,18 @@ def _file(item: Item, result: Seen | None) -> dict[str, Any]:
         "why": item.decision.why,
     }
     if result is None:
-        return told | {"result": None, "layers": [], "problems": []}
+        return told | {"result": None, "layers": [], "changes": [], "problems": []}
     return told | {
         "result": _kind(item, result),
         "layers": [answers.layer(one) for one in result.manifest.layers] if result.manifest else [],
+        "changes": list(_changes(item.manifest, result.manifest)),
         "problems": [problem.to_json() for problem in result.problems],
     }
+
+
+def _changes(before: Manifest | None, after: Manifest | None) -> Iterator[dict[str, Any]]:
+    """What is different since the answer that a file had before, for layers that both have."""
+    for layer in after.layers if after else ():
+        earlier = before.layer(layer.name) if before else None
+        if earlier and earlier.arn and layer.arn and earlier.arn != layer.arn:
+            yield answers.change(earlier, layer)
