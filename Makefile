@@ -53,6 +53,7 @@ lint: $(VENV)/dev.stamp .venv-sam/sam.stamp .venv-checkov/checkov.stamp $(ASL) #
 	$(BIN)/mypy
 	PYTHONPATH=container:functions:client:infra:. $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/hadolint container/Dockerfile
 	$(BIN)/cfn-lint template.yaml infra/*.yaml
 	for template in template.yaml infra/*.yaml; do SAM_CLI_TELEMETRY=0 $(SAM) validate --lint --region us-east-1 --template "$$template"; done
@@ -97,6 +98,7 @@ lock: $(VENV)/uv.stamp ## renew the hashed requirements files
 	compile --python-version 3.11 requirements/checkov.in -o requirements/checkov.txt; \
 	compile --python-version 3.11 requirements/ministack.in -o requirements/ministack.txt; \
 	compile --python-version 3.11 requirements/node.in -o requirements/node.txt; \
+	compile --python-version 3.11 -c requirements/run.txt client/requirements.in -o client/requirements.txt; \
 	compile --python-version 3.11 -c requirements/run.txt requirements/uv.in -o requirements/uv.txt; \
 	compile --python-version 3.13 -c requirements/run.txt functions/requirements.in -o functions/requirements.txt; \
 	compile --python-version 3.13 -c requirements/run.txt container/requirements.in -o container/requirements.txt
