@@ -84,4 +84,5 @@ def delete_builds(session: boto3.Session, bucket: str, prefix: str) -> None:
     for architecture in ARCHITECTURES:
         delete_objects(session, bucket, f"requirements/{architecture}/{prefix}")
         # An execution is called after the key, in letters, digits and hyphens.
-        delete_objects(session, bucket, f"builds/{architecture.replace('_', '-')}-{prefix}")
+        for folder in ("builds", "plans"):
+            delete_objects(session, bucket, f"{folder}/{architecture.replace('_', '-')}-{prefix}")
