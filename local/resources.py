@@ -509,7 +509,9 @@ def make_rule(properties: Properties, logical_id: str, stack: Stack) -> Made:
 def make_topic(properties: Properties, logical_id: str, stack: Stack) -> Made:
     """AWS::SNS::Topic. No mail leaves this machine."""
     name = properties.take("TopicName") or stack.physical_name(logical_id)
-    arn = stack.call("sns", "CreateTopic", Name=name)["TopicArn"]
+    key = properties.take("KmsMasterKeyId", "")
+    attributes = {"Attributes": {"KmsMasterKeyId": key}} if key else {}
+    arn = stack.call("sns", "CreateTopic", Name=name, **attributes)["TopicArn"]
     for subscription in properties.take("Subscription", []):
         stack.call("sns", "Subscribe", TopicArn=arn, **subscription)
     return Made(arn, {"TopicArn": arn, "TopicName": name})
