@@ -114,17 +114,17 @@ def signal_others():
             found.append(pid)
         except OSError:
             pass
-    return found or 1 / 0
+    return found[:9] or 1 / 0  # of the output the end is kept, and a busy machine has a thousand processes
 
 def read_the_builders_environment():
     found = []
     for pid in {os.getppid(), *map(int, filter(str.isdecimal, os.listdir("/proc")))}:
         try:
             if SECRET in open(f"/proc/{pid}/environ", "rb").read():
-                found.append(line_of(pid))
+                found.append(line_of(pid)[:99])
         except OSError:
             pass
-    return found or 1 / 0
+    return found[:9] or 1 / 0
 
 def leave_shared_memory():
     libc = ctypes.CDLL(None, use_errno=True)
