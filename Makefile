@@ -39,7 +39,7 @@ up: $(VENV)/run.stamp ## serve the embedded AWS until Ctrl-C [PORT=4566]
 	@$(BIN)/python -m local up --port '$(PORT)'
 
 .PHONY: test
-test: $(VENV)/dev.stamp .venv-ministack/ministack.stamp ## unit, integration and end-to-end tests, of large sets a sample [PYTEST_ARGS=…]
+test: $(VENV)/dev.stamp ## unit, integration and end-to-end tests, of large sets a sample [PYTEST_ARGS=…]
 	@$(PYTEST) -m 'not long' $(PYTEST_ARGS)
 
 .PHONY: test-all

@@ -3,6 +3,8 @@
 Their rows travel as properties of test reports: the tests may have run in other processes.
 """
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,14 +43,29 @@ class _Together(LoadFileScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: tests that wait for others take a third of the time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     sample = config.getoption("markexpr") == "not long" and config.getoption("dist") == "loadfile"
     return _Together(config, log) if sample else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test marked `attack(what)` its row: what is tried, of several the one at hand."""
+    """Leave all but the first cases of a test marked `sample(count)` out of the sample.
+
+    And give each test marked `attack(what)` its row: what is tried, of several the one at hand.
+    """
+    cases: Counter[str] = Counter()
     for item in items:
+        if marker := item.get_closest_marker("sample"):
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > marker.args[0]:
+                item.add_marker(pytest.mark.long)
         for marker in item.iter_markers(ATTACK):
             callspec = getattr(item, "callspec", None)
             what = f"{marker.args[0]}: {callspec.id}" if callspec else marker.args[0]

@@ -168,6 +168,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_push_is_synced_and_told(served: Served, repository: Path, tmp_path: Path) -> None:
     batch = uuid.uuid4().hex[:8]
     variables = served.variables()
@@ -263,6 +264,7 @@ def github() -> Iterator[GitHub]:
     running.server.server_close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("installs", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_pull_request_is_previewed_without_aws(
     repository: Path, tmp_path: Path, github: GitHub, installs: bool

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from local.settings import BUCKET
-from tests.conftest import sampled
 
 from .conftest import SHELL, Served
 
@@ -49,7 +48,8 @@ def executions(served: Served, batch: str) -> int:
     return sum(f"-{batch}-" in execution["name"] for page in pages for execution in page["executions"])
 
 
-@pytest.mark.parametrize("folders", sampled([4, 50], lambda count: count == 4))
+@pytest.mark.long
+@pytest.mark.parametrize("folders", [4, 50])
 def test_a_repository_is_built_once_and_then_what_changed(
     served: Served, tmp_path: Path, folders: int
 ) -> None:
@@ -132,7 +132,9 @@ def test_a_mistake_is_shown_where_it_is(served: Served, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_command_and_not_the_build(served: Served, tmp_path: Path) -> None:
     name = f"left-{uuid.uuid4().hex[:8]}"
-    (tmp_path / "requirements.txt").write_text("httpx\n")
+    # Four builds, so that it goes on for a while after the first state is told.
+    runtimes = '# /// layer\n# runtimes = ["python3.11", "python3.12", "python3.13", "python3.14"]\n# ///\n'
+    (tmp_path / "requirements.txt").write_text(runtimes + "httpx\n")
     command = [LAYERDROP, "drop", tmp_path / "requirements.txt", f"arm64/{name}"]
     with subprocess.Popen(
         command, env=served.variables(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

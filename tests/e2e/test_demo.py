@@ -16,6 +16,7 @@ def demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=SHELL, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_the_examples_become_layers_and_every_step_is_told(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

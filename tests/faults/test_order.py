@@ -62,6 +62,7 @@ def test_shuffled_and_repeated_events(pipeline: Pipeline, tried: Any, seed: int)
     tried("events 2 to 5 times, shuffled (uploads)", UPLOADS, UPLOADS)
 
 
+@pytest.mark.long
 def test_odd_keys_deletions_and_restored_versions(pipeline: Pipeline, tried: Any) -> None:
     """Spaces, plus, percent and unicode in keys; an upload deleted at once; an old version put back."""
     s3 = pipeline.aws.clients.s3
@@ -107,6 +108,7 @@ def test_odd_keys_deletions_and_restored_versions(pipeline: Pipeline, tried: Any
     tried("odd keys, deleted inputs, restored versions", len(keys) + 3, len(keys) + 3)
 
 
+@pytest.mark.long
 @pytest.mark.attack("another team's file takes a layer's name, before and after the first file is deleted")
 def test_two_files_one_name(pipeline: Pipeline, tried: Any) -> None:
     """The later is refused, also when the first is deleted, until an operator releases the name."""

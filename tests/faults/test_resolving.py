@@ -64,6 +64,7 @@ def states(pipeline: Pipeline, version: str) -> list[str]:
     return [name for name in entered if name in ("ResolveLayer", "BuildLayer", "PublishLayer")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", CALLS)
 def test_these_are_its_calls(resolving: Pipeline, how: str) -> None:
     """Those that the faults below are for."""
@@ -108,6 +109,7 @@ def test_each_call(resolving: Pipeline, tried: Any, case: tuple[str, int, str]) 
     tried("ResolveLayer killed, AWS failing, at each of its calls", 1, 1)
 
 
+@pytest.mark.long
 def test_an_index_that_is_down_for_the_function_is_asked_by_the_job(resolving: Pipeline, tried: Any) -> None:
     resolving.index.add("late", good("late"))
     uploaded: list[str] = []
@@ -127,6 +129,7 @@ def test_an_index_that_is_down_for_the_function_is_asked_by_the_job(resolving: P
     tried("ResolveLayer killed, AWS failing, at each of its calls", 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("uploads", sampled((20, 300, 1000), (20).__eq__))
 def test_a_crowd_of_which_most_is_known(resolving: Pipeline, tried: Any, uploads: int) -> None:
     """Each is answered once; only what is new takes a job."""

@@ -131,6 +131,7 @@ def calls_of_a_trial(pipeline: Pipeline, token: str) -> list[tuple[str, str, int
 WAYS = sampled(("in turns", "in each way"), lambda ways: ways == "in turns")
 
 
+@pytest.mark.long
 @needs_python
 @pytest.mark.parametrize("ways", WAYS)
 def test_each_call_of_a_trial(pipeline: Pipeline, tried: Any, ways: str) -> None:
@@ -160,6 +161,7 @@ def shortened(pipeline: Pipeline, seconds: str) -> None:
     )
 
 
+@pytest.mark.long
 @needs_python
 def test_a_function_stuck_for_a_while_is_made_again(pipeline: Pipeline, tried: Any) -> None:
     creation = pipeline.aws._lambda.creation

@@ -122,6 +122,7 @@ def jobs(aws: EmbeddedAws, project: Callable[..., Path]) -> Jobs:
     return Jobs(aws, aws.deploy(project(TEMPLATE), "jobs"))
 
 
+@pytest.mark.long
 def test_a_job_is_described_while_others_come(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     first, describe = jobs.submit("true"), LocalJob.describe
 

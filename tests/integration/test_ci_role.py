@@ -68,6 +68,7 @@ def denied(call: Any, **parameters: Any) -> bool:
     return error.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException", "403")
 
 
+@pytest.mark.long
 def test_the_role_syncs_its_prefixes_and_may_do_nothing_else(
     pipeline: Pipeline, folder: str, tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_the_role_syncs_its_prefixes_and_may_do_nothing_else(
     assert (status, told["error"]["code"]) == (2, "ACCESS_DENIED")
 
 
+@pytest.mark.long
 def test_deletions_are_asked_for(pipeline: Pipeline, folder: str) -> None:
     name = folder.rpartition("/")[2]
     arn = made(pipeline, f"ci-{name}", **GITHUB, Prefix=f"arm64/{name}/", MayDelete="yes")

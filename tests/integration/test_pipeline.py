@@ -50,6 +50,7 @@ def test_the_articles_example_becomes_a_layer_that_lambda_can_serve(pipeline: Pi
     assert described["CompatibleArchitectures"] == ["arm64"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("runtime", ["python3.11", "python3.12", "python3.13"])
 def test_a_published_layer_is_imported_by_an_interpreter_of_its_runtime(
     pipeline: Pipeline, folder: str, runtime: str, tmp_path: Path

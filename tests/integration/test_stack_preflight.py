@@ -118,6 +118,7 @@ def test_a_failed_first_attempt_is_named_with_its_reasons(deployed: Owner) -> No
     assert deployed.run("preflight", "--ci").returncode == 0
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "status, words",
     [
@@ -172,6 +173,7 @@ def test_without_credentials_or_a_region_it_says_so(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ci, expected", [("true", True), ("", False), ("false", False)])
 def test_make_deploy_passes_on_what_sam_is_told(
     owner: Owner, tmp_path: Path, ci: str, expected: bool

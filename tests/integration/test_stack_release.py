@@ -68,6 +68,7 @@ def test_several_are_released_as_make_passes_them(deployed: Owner, store: ClaimS
     store.claim([NAME, "second-py313-arm64"], THEIRS)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", f"{NAME}\n"])
 def test_nothing_but_the_word_releases(deployed: Owner, store: ClaimStore, answer: str) -> None:
     done = deployed.run("release", NAME, answer=answer)

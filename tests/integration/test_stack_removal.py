@@ -57,6 +57,7 @@ def test_it_says_what_goes_and_what_stays_before_it_asks(deployed: Owner) -> Non
     assert deployed.stack()["StackStatus"] == "CREATE_COMPLETE"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("answer", ["", "\n", "y\n", "yes\n", "Removable\n"])
 def test_nothing_but_the_name_deletes(deployed: Owner, answer: str) -> None:
     deployed.run("protect")
@@ -65,6 +66,7 @@ def test_nothing_but_the_name_deletes(deployed: Owner, answer: str) -> None:
     assert deployed.stack()["EnableTerminationProtection"] is True
 
 
+@pytest.mark.long
 def test_a_protected_stack_is_deleted_and_what_it_keeps_can_be_removed_as_printed(deployed: Owner) -> None:
     clients = deployed.aws.clients
     for layer in ("web-py313-arm64", "somebody-elses"):

@@ -24,6 +24,7 @@ def small(aws: EmbeddedAws) -> Pipeline:
     return Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]), "small")
 
 
+@pytest.mark.long
 def test_a_job_without_a_place_is_answered_and_told(small: Pipeline) -> None:
     sns, sqs = small.aws.clients.get("sns"), small.aws.clients.get("sqs")
     queue = sqs.create_queue(QueueName="mails")["QueueUrl"]

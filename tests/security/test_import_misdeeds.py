@@ -189,6 +189,7 @@ def test_a_module_that_was_not_reached_is_not_imported(tmp_path: Path) -> None:
     assert "other" not in result.modules
 
 
+@pytest.mark.sample(1)
 @runs
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel != "nothing"])
 @pytest.mark.parametrize("user", ["root", "somebody"])
@@ -210,6 +211,7 @@ def test_a_report_is_written_whatever_was_raised(place: Path, index: Index) -> N
 # ---- resources ----
 
 
+@pytest.mark.sample(1)
 @runs
 @pytest.mark.parametrize("kernel", SAMPLE)
 @pytest.mark.parametrize("user", ["root", "somebody"])
@@ -238,6 +240,7 @@ raise SystemExit
         assert 300 < outcome.told < 900
 
 
+@pytest.mark.sample(1)
 @runs
 @pytest.mark.parametrize("kernel", SAMPLE)
 @pytest.mark.parametrize("user", ["root", "somebody"])

@@ -99,6 +99,9 @@ ORGANISATION = {
 }
 
 
+pytestmark = pytest.mark.long  # all that the pipeline can do, recorded, and a second AWS to judge it
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return record(tmp_path_factory.mktemp("recording"))

@@ -51,6 +51,8 @@ WITH_TCP = {
     "serve_others",
 }  # what only Landlock can tell from the relay, from ABI 4 on
 
+pytestmark = pytest.mark.long  # test_import_confinement.py tries the same walls
+
 Attacked = Callable[[str, str], tuple[World, dict[str, Any]]]
 
 

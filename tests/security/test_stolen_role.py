@@ -71,6 +71,7 @@ def test_a_stolen_role_opens_nothing(world: World, sources: str) -> None:
         assert "Contents" not in world.s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
 
 
+@pytest.mark.long
 @pytest.mark.attack("a job with the role in hand writes its report before the builder does")
 @pytest.mark.parametrize(
     "sources", sampled(("", SOURCES), lambda sources: not sources), ids=["wheels", "sources"]
@@ -89,6 +90,7 @@ def test_a_report_that_the_builder_did_not_write_counts_for_nothing(world: World
     assert functions.list_layer_versions(LayerName=f"{name}-py313-arm64")["LayerVersions"] == []
 
 
+@pytest.mark.long
 @pytest.mark.attack("a job that is the thief's from its start claims the digest of a layer that others use")
 @pytest.mark.parametrize(
     "sources", sampled(("", SOURCES), lambda sources: not sources), ids=["wheels", "sources"]
@@ -108,6 +110,7 @@ def test_a_forged_report_is_about_its_own_layer_alone(world: World, sources: str
     assert again["zip"] == good_layer["zip"]
 
 
+@pytest.mark.long
 @pytest.mark.attack("a build from source, the thief's from its start, is there before its victim")
 def test_who_comes_first_with_sources_gets_nothing_into_the_common_shelf(world: World) -> None:
     # The digest is known beforehand: it is that of another file of the same content, deleted since.

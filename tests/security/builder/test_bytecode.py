@@ -38,6 +38,7 @@ def runtime() -> str:
     pytest.skip("there is no Python of any of Lambda's versions on this machine")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.attack("a wheel of 17 kB with a module that takes up to 7.7 GB to compile")
 @pytest.mark.parametrize("kind", HUNGRY)
 def test_a_module_that_takes_gigabytes_to_compile(
@@ -78,6 +79,7 @@ def test_bytecode_of_a_name_that_is_too_long(index: Index, build: Build, runtime
     assert answer.report["checks"]["bytecode"]["modules"] == 1
 
 
+@pytest.mark.long
 def test_large_modules_that_people_write_are_compiled(index: Index, build: Build, runtime: str) -> None:
     """Much source of little sameness, as generators write it for the AWS CDK or Azure."""
     lines = "".join(f"def function_{n:x}(a{n}, b): return {{'key{n * 7919:x}': a{n} + b, 'x': [{n}]}}\n"

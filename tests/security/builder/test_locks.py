@@ -228,6 +228,7 @@ def test_no_lock_that_tools_write_has_a_deep_key() -> None:
     assert not lock._LONG_KEY.search(b"".join(keys) + url)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.attack("a hostile lock comes in by the command: no bug of ours, no second try, a report")
 @pytest.mark.parametrize(
     ("part", "key", "odd"),

@@ -62,6 +62,7 @@ SMALL: dict[str, Callable[[], list[bytes]]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.attack("a wheel of a few kB whose native files name so much that it takes gigabytes or hours")
 @pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
 def test_native_files_that_name_too_much(index: Index, build: Build, make: Callable[[], list[bytes]]) -> None:
@@ -77,6 +78,7 @@ def test_six_wheels_at_once(index: Index, build: Build) -> None:
     judged(build("-r", "|".join(f"evil{number}" for number in range(6))))
 
 
+@pytest.mark.long
 @pytest.mark.attack("many wheels, each just small enough, whose native files together name too much")
 def test_wheels_that_are_too_much_together(index: Index, build: Build) -> None:
     one = Elf([f"lib{number}.so" for number in range(900)]).content()
@@ -112,6 +114,7 @@ def test_a_missing_library_of_a_huge_name(index: Index, build: Build) -> None:
     judged(build("-r", "evil"), "MISSING_SHARED_LIBRARY")
 
 
+@pytest.mark.long
 @pytest.mark.attack("thousands of missing libraries, or warnings, each a line of a report")
 def test_thousands_of_missing_libraries(index: Index, build: Build) -> None:
     native(index, "evil", *[
@@ -130,6 +133,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.attack("a text about the wheel of 10 to 100 MB, of which 10 to 100 kB are downloaded")
 @pytest.mark.parametrize("which", TEXTS)
 def test_texts_about_a_wheel_that_are_too_long(index: Index, build: Build, which: str) -> None:

@@ -265,6 +265,7 @@ def test_what_is_written_is_what_is_said(tmp_path: Path, varied: list[Path]) -> 
     assert plan.sizes.keys() == {"alpha", "beta-x", "gamma"}
 
 
+@pytest.mark.long
 @settings(
     deadline=None,
     max_examples=max(3, settings().max_examples // 12),  # pip is started for each
@@ -315,6 +316,7 @@ def test_a_file_where_another_has_a_folder_is_an_error(tmp_path: Path) -> None:
         archive.plan([load(one), load(two)], TARGET)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "count", sampled([65_531, 65_532, 66_000], lambda count: count == 65_532)
 )  # with the .dist-info's three: at and beyond 65,535

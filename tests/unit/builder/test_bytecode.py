@@ -229,6 +229,7 @@ def test_same_as_compileall(tmp_path: Path, minor: str) -> None:
     )
 
 
+@pytest.mark.sample(1)
 def test_same_as_compileall_on_the_standard_library(tmp_path: Path, minor: str) -> None:
     interpreter = compiler_of(minor).interpreter
     library = Path(ask(interpreter, "import os; print(os.path.dirname(os.__file__), end='')"))

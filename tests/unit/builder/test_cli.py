@@ -305,6 +305,7 @@ def test_the_same_zip_from_a_cold_and_a_warm_cache_and_other_words(
     assert len(contents) == 1
 
 
+@pytest.mark.long
 def test_many_builds_at_once_on_one_cold_cache(tmp_path: Path, index: Index) -> None:
     for number in range(10):
         make_wheel(index.folder, f"p{number}", files={f"p{number}.py": "x = 1\n" * 1000})
@@ -325,6 +326,7 @@ def test_many_builds_at_once_on_one_cold_cache(tmp_path: Path, index: Index) -> 
     assert not list((tmp_path / "cache").rglob("*.part"))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
@@ -475,6 +477,7 @@ def test_with_a_bucket_the_layer_is_published(
     assert version["Content"]["CodeSha256"] == report["layer"]["code_sha256"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

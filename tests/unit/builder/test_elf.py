@@ -92,6 +92,7 @@ def comparable(facts: ElfFacts) -> dict[str, object]:
     return {name: getattr(facts, name) for name in ElfFacts.__slots__ if name not in ("path", "is_module")}
 
 
+@pytest.mark.sample(1)
 @needs_readelf
 @pytest.mark.index
 @pytest.mark.parametrize("architecture", sampled(["arm64", "x86_64"], lambda one: one == "arm64"))
@@ -372,6 +373,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
+@pytest.mark.long
 @pytest.mark.index
 def test_memory_stays_far_below_the_files_size() -> None:
     target = Target.of("python3.13", "x86_64")

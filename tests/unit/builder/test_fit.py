@@ -243,6 +243,7 @@ def test_gpu_libraries_stay_that_are_linked(tmp_path: Path) -> None:
     assert set(group.packages) == {"nvidia-n"}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.attack("a package's modules are written so that to search them takes hours")
 @pytest.mark.parametrize(
     "text",

@@ -129,6 +129,7 @@ PLACES = {
 }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.attack("index: leads to where credentials are served")
 @pytest.mark.parametrize("html", [False, True], ids=["json", "html"])
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)

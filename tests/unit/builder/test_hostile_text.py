@@ -117,6 +117,7 @@ def taken(text: str) -> None:
         assert error.message.isprintable()
 
 
+@pytest.mark.sample(9)
 @pytest.mark.attack("uploader: a requirements file of 1 MB that costs much to read")
 @pytest.mark.parametrize("make", [*LINES.values(), *WHOLE.values()], ids=[*LINES, *WHOLE])
 def test_a_file_is_read_or_refused_soon(make: Callable[[int], str]) -> None:
@@ -198,6 +199,7 @@ def page_of(content: str) -> list[index.IndexedFile] | None:
         return None
 
 
+@pytest.mark.sample(3)
 @pytest.mark.attack("index: a page that costs much to read")
 @pytest.mark.parametrize(
     "unit",

@@ -438,6 +438,7 @@ except ImportError:
     assert "opencv-python-headless" in error.hint
 
 
+@pytest.mark.long
 @runs
 def test_endless_modules_are_ended_with_all_they_started(tmp_path: Path) -> None:
     mark = f"{secrets.randbelow(10**12)}"

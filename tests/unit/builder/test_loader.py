@@ -180,6 +180,7 @@ def test_random_layers_load_as_the_real_loader_loads_them(tmp_path: Path, seed: 
         assert_same(tmp_path, made.path, loader.load(made.path))
 
 
+@pytest.mark.sample(1)
 @needs_ldd
 @pytest.mark.index
 @pytest.mark.skipif(not HERE, reason="this machine has no Lambda runtime's architecture")

@@ -78,6 +78,7 @@ COMPLETE = (
     "architecture", sampled(ARCHITECTURES, lambda architecture: architecture == "x86_64")
 )
 class TestRealPackages:
+    @pytest.mark.sample(2)
     @pytest.mark.parametrize("package", COMPLETE)
     def test_complete_ones_pass(self, package: str, architecture: str) -> None:
         target = Target.of("python3.13", architecture)
@@ -86,6 +87,7 @@ class TestRealPackages:
         assert proof.checks["elf"]["files"] > 0
         assert {part["status"] for part in proof.checks.values()} == {"passed"}
 
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize("package", ["numpy", "pandas", "lxml", "psycopg2-binary"])
     def test_the_newest_for_amazon_linux_2_pass_too(self, package: str, architecture: str) -> None:
         target = Target.of("python3.11", architecture)
@@ -108,6 +110,7 @@ class TestRealPackages:
         told = json.dumps(proof.error.details)
         assert all(library in told for library in OPENCV_LACKS)
 
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize(
         ("package", "lacked"),
         [("pyodbc", "libodbc.so.2"), ("rasterio", "libexpat.so.1"), ("lightgbm", "libgomp.so.1")],
@@ -120,6 +123,7 @@ class TestRealPackages:
         assert [missing.library for missing in proof.missing] == [lacked]
         assert not prove(plan, target, accepted=[lacked]).errors
 
+    @pytest.mark.sample(1)
     @pytest.mark.parametrize(
         ("package", "word"),
         [

@@ -165,6 +165,7 @@ def test_the_layer_can_be_imported_by_its_runtime(build: Build, tmp_path: Path, 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 @pytest.mark.parametrize("runtime", sampled(RUNTIMES, lambda runtime: runtime == "python3.11"))
 def test_every_wheel_loads_on_the_target(build: Build, runtime: str, architecture: str) -> None:
@@ -174,6 +175,7 @@ def test_every_wheel_loads_on_the_target(build: Build, runtime: str, architectur
         assert parse_wheel_filename(package["wheel"])[3] & tags, package["wheel"]
 
 
+@pytest.mark.long
 def test_amazon_linux_2_gets_neither_what_does_not_load_nor_what_is_too_old(build: Build) -> None:
     """With uv's manylinux_2_28 numpy would need glibc 2.27; with manylinux2014 pandas would be a year old."""
     _, report = build("pandas", "python3.11", "x86_64")

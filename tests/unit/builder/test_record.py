@@ -186,6 +186,7 @@ def forge_record(zip_: Any, record: Any) -> None:
     record.put(Body=json.dumps(content | {"code_sha256": base64.b64encode(bytes(32)).decode()}))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "harm",
     sampled(
@@ -286,6 +287,7 @@ def test_a_staged_build_takes_what_is_kept(
     assert objects(bucket, "layers/") == before
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("wrong", [("-r", "app", "-o", "x"), ("--no-such-option",), ("-r", "not there !!")])
 def test_a_staged_build_that_fails_leaves_its_report_there(
     run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...]

@@ -76,6 +76,7 @@ PLATFORMS = [f"manylinux_2_{glibc}_x86_64" for glibc in (17, 26, 27, 28, 34)]
 PLATFORMS += ["manylinux2014_x86_64", "win_amd64"]
 
 
+@pytest.mark.long
 @hypothesis_settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -253,6 +254,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_index, "_PASSED_ON", (*public_index._PASSED_ON, "UV_HTTP_RETRIES"))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 def test_an_index_that_nobody_answers_for_is_worth_another_try(tmp_path: Path) -> None:
     with pytest.raises(IndexUnreachableError) as caught:

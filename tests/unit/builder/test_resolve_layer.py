@@ -130,6 +130,7 @@ def aged(index: Index, *young: str) -> None:
     index.uploaded = uploaded
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("text", "options", "code"),
     [
@@ -163,6 +164,7 @@ def test_a_mistake_is_told_as_the_job_would_tell_it(
     assert not objects(world.bucket, "plans/")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
@@ -188,6 +190,7 @@ def test_a_lock_that_the_index_does_not_bear_out_ends_here(
     assert told == world.job(target)["error"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "options",
     [(), ("--slim",), ("--no-bytecode", "--size-limit=1000000"), ("--exclude=dep",), ("--cooldown=7 days",)],
@@ -295,6 +298,7 @@ OTHERWISE: dict[str, Callable[[World, dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "change", sampled(OTHERWISE, {"a new version", "another image", "--slim", "the zip is gone"}.__contains__)
 )
@@ -331,7 +335,8 @@ def test_a_layer_that_could_not_be_kept_for_all_is_not_noted(world: World) -> No
     assert not objects(world.bucket, "layers/choices/")
 
 
-@pytest.mark.parametrize("how", ["unreachable", "denied", "broken", "bucket"])
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("how", ["denied", "bucket", "broken", "unreachable"])
 def test_what_may_be_otherwise_for_the_job_is_left_to_it(
     world: World, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

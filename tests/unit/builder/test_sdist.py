@@ -204,6 +204,7 @@ def test_a_build_that_fails_says_why(
     assert not list(settings.cache.glob("wheels/*/*/src-1.0-*.whl"))
 
 
+@pytest.mark.long
 def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
     builds: Path,
     index: Index,

@@ -70,6 +70,7 @@ def test_the_same_content_is_built_from_the_last_lock_that_succeeded(pipeline: P
     assert pipeline.read_by(pipeline.plan(FIXED)) == "second"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("key", "content"),
     [

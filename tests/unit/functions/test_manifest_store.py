@@ -41,6 +41,7 @@ class Rival:
         return getattr(self._s3, name)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("seed", range(20))
 def test_the_newest_upload_wins_in_any_order(account: Any, seed: int) -> None:
     order = random.Random(seed)

@@ -273,6 +273,7 @@ class MortalPages:
         return [self._call(**arguments)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("again", [False, True], ids=["first version", "next version"])
 def test_killed_after_any_call_a_second_try_ends_in_one_complete_version(
     account: Any, publisher: Publisher, built: Any, again: bool

@@ -49,6 +49,7 @@ def uploaded(account: Any, state: Any) -> Any:
     return deepcopy(state) | {"input": state["input"] | {"version_id": version}}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", [lambda state: state, strewn], ids=["as it was", "with more"])
 @pytest.mark.parametrize(("state", "more"), GO_ON)
 def test_a_build_that_another_version_planned_is_published_and_answered(

@@ -117,6 +117,7 @@ def test_linter_finds_nothing_in_all_of_them_together(template: dict[str, Any]) 
     assert {complaint for complaint in complaints(template) if not complaint.startswith("W1033")} == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "needed", [{"Ref": "BuildLayers"}, {"Fn::GetAtt": ["Watching", "Outputs.Dashboard"]}]
 )

@@ -388,6 +388,7 @@ def test_without_the_newer_image_store_it_is_built_the_older_way(tmp_path: Path)
     assert docker(calls, "push")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("failing", ["docker buildx build", "docker push"])
 @pytest.mark.parametrize("times, status", [(1, 0), (2, 0), (3, 1)])
 def test_what_passes_by_itself_is_tried_three_times(
