@@ -86,6 +86,7 @@ def test_a_repository_is_built_once_and_then_what_changed(
     assert planned.count("upload:") == folders
 
 
+@pytest.mark.long
 def test_two_versions_of_a_layer_from_the_first_drop_to_the_way_back(served: Served, tmp_path: Path) -> None:
     name = f"way-{uuid.uuid4().hex[:8]}"
     layer = f"{name}-py313-arm64"

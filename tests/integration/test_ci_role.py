@@ -120,6 +120,7 @@ def test_deletions_are_asked_for(pipeline: Pipeline, folder: str) -> None:
     assert denied(clients.s3.delete_object, Bucket=pipeline.bucket, Key="requirements/arm64/requirements.txt")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("given", "subject"),
     [

@@ -46,6 +46,7 @@ def lock(pipeline: Pipeline) -> str:
     return stored["Body"].read().decode()
 
 
+@pytest.mark.long
 def test_the_lock_of_a_build_gives_the_very_same_zip(pipeline: Pipeline, folder: str, lock: str) -> None:
     first = answered(pipeline, f"{folder}/first/requirements.txt", WANTED)
     upload = pipeline.upload(f"{folder}/again/api-pylock.toml", lock)

@@ -134,6 +134,7 @@ def test_what_is_too_young_is_not_taken_and_the_manifest_says_so(pipeline: Pipel
     assert manifest["layers"][0]["cooldown"]["exempt"] == ["certifi"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("key", "content", "code"),
     [

@@ -25,6 +25,9 @@ BUCKET = f"removable-{ACCOUNT_ID}-us-east-1"
 CLAIM = {"schema": "layerdrop/claim/1", "key": "requirements/arm64/web/requirements.txt", "lease": None}
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture
 def importing(monkeypatch: pytest.MonkeyPatch) -> None:
     """moto takes an import for a creation; this is what CloudFormation asks of one.

@@ -169,6 +169,7 @@ def random_layer(seed: int) -> list[Library]:
     return list(made.values())
 
 
+@pytest.mark.sample(3)
 @needs_gcc
 @needs_ldd
 @pytest.mark.parametrize("seed", range(12))

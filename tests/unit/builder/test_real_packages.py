@@ -147,6 +147,7 @@ def installed_by_pip(wheels: list[Path], target: Target, folder: Path) -> dict[s
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runtime", sampled(RUNTIMES, lambda runtime: runtime == "python3.13"))
 def test_the_layer_can_be_imported_by_its_runtime(build: Build, tmp_path: Path, runtime: str) -> None:
     python = interpreter.find(runtime.removeprefix("python"))

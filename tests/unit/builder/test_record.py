@@ -218,6 +218,7 @@ def test_what_does_not_belong_together_is_built_anew(
     assert json.loads(now[f"{name}.json"])["code_sha256"] == digest == again["layer"]["code_sha256"]
 
 
+@pytest.mark.long
 def test_what_was_checked_less_is_checked_again(run: Callable[..., Run], bucket: Any) -> None:
     build_to(run, bucket, "first", "-r", "app", "--no-import-check")
     checked = build_to(run, bucket, "checked", "-r", "app")
@@ -258,6 +259,7 @@ def test_a_staged_build_leaves_all_in_one_place_and_tells_nobody(
     assert "nobody-guesses-this" not in done.stderr + done.stdout
 
 
+@pytest.mark.long
 def test_a_second_attempt_replaces_nothing_of_the_first(
     run: Callable[..., Run], bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

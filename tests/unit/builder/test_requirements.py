@@ -171,6 +171,7 @@ def test_no_package_is_an_error(text: str) -> None:
         parser.parse(text)
 
 
+@pytest.mark.long
 def test_too_many_lines_are_an_error() -> None:
     text = "\n".join(f"p{number}" for number in range(10_000))
     with pytest.raises(RequirementsError, match="more than"):

@@ -325,6 +325,7 @@ GIVEN_UP = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.attack("another team's file takes a layer's name once the first file is gone")
 @pytest.mark.parametrize("how", GIVEN_UP)
 def test_a_name_outlives_what_its_file_says(account: Any, handler: Call, build: Call, how: str) -> None:

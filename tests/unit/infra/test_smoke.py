@@ -320,6 +320,7 @@ def test_it_is_deployed_without_a_question_and_updated(session: boto3.Session, s
         assert re.search(rf"^  {each.partition('=')[0]}:", template, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_it_is_deleted_with_all_that_a_stack_keeps(session: boto3.Session) -> None:
     stack, s3 = made(session), session.client("s3")
     layer = f"{STEM}-http-py313-arm64"
