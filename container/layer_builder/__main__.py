@@ -44,7 +44,7 @@ def _resolving(arguments: Sequence[str]) -> AbstractContextManager[object]:
     of uv that nobody waits for.
     """
     lines, paths = _values(arguments, "-r", "--requirements"), _values(arguments, "-p", "--path")
-    others = any(one.startswith(("--cooldown", "--options-file")) for one in arguments)
+    others = any(one.startswith(("--cooldown", "--fix", "--options-file")) for one in arguments)
     if others or len(lines) + len(paths) != 1:
         return nullcontext()
     with suppress(BuildError, OSError, ValueError):

@@ -17,11 +17,11 @@ from layer_builder import delivery
 from layer_builder.ground import cooldown, wording
 from layer_builder.ground.errors import LayerTooLargeError, RequirementsError
 from layer_builder.ground.target import Target
+from layer_builder.indexes import sources
 from layer_builder.layer import archive, companions, fit
 from layer_builder.layer.fit import Fitted
 from layer_builder.requirements import parser
-from layer_builder.resolution import lock
-from layer_builder.resolution.resolve import resolve
+from layer_builder.resolution import fixing, lock
 from layer_builder.results import record, storage
 from layer_builder.results.report import Layer, Package, Zip
 from layer_builder.results.storage import S3Url
@@ -170,6 +170,8 @@ def choose(options: Options, settings: Settings, report: Report) -> Build:
         content = storage.read(options.path, options.version_id, limit=lock.MAX_BYTES)
         locked = lock.read(content, target, options.sdist_projects, settings.allowed)
         wanted, picks = locked.requirements, locked.picks
+        fixing.check_locked(options.fixed, picks)
+        counting = _with_fixes(options, settings, wanted, counting, report)
         report.requirements = wanted.asked
         report.warnings += locked.remarks.warnings
         if report.cooldown:
@@ -181,11 +183,20 @@ def choose(options: Options, settings: Settings, report: Report) -> Build:
         log.info("%d requirements for %s", len(wanted.lines), target)
         threading.Thread(target=_get_ready, args=(settings,), daemon=True).start()
         with report.timed("resolve"):
-            resolution = resolve(wanted, target, settings, options.sdist_projects, counting)
+            counting = _with_fixes(options, settings, wanted, counting, report)
+            resolution = fixing.resolve_with(
+                options.fixed, wanted, target, settings, options.sdist_projects, counting
+            )
         report.warnings += resolution.warnings
         if report.cooldown:
             report.cooldown["left_out"] = [_waiting(one) for one in resolution.waiting]
         picks, ran_code = resolution.picks, resolution.ran_code
+        names = {pick.name for pick in picks}
+        report.warnings += [
+            f"Nothing requires {fix.project}, so the fix {fix} changes nothing."
+            for fix in options.fixed
+            if fix.project not in names
+        ]
     picks = _without_excluded(picks, options, report)
     if counting and lock.is_lock(options.path):
         # Before anything is taken for known: a lock may name what is as young as can be.
@@ -216,9 +227,30 @@ def _cooldown(options: Options, settings: Settings, report: Report) -> Cooldown 
     report.cooldown = {
         "duration": cooldown.worded(counting.longest),
         "cutoff": cooldown.stamp(counting.cutoff),
-        "exempt": [name for name in counting.named if counting.age(name) != counting.longest],
+        "exempt": _exempt(counting),
+        "fixes": [],
         "left_out": [],
     }
+    return counting
+
+
+def _exempt(counting: Cooldown) -> list[str]:
+    return [name for name in counting.named if counting.before(name) != counting.cutoff]
+
+
+def _with_fixes(
+    options: Options, settings: Settings, wanted: Requirements, counting: Cooldown | None, report: Report
+) -> Cooldown | None:
+    """Have the cooldown admit what the fixes are for, and say so."""
+    if counting and report.cooldown and options.fixed:
+        counting = fixing.admitted(options.fixed, counting, sources.of(settings, wanted.origins))
+        until = dict(counting.fixed)
+        report.cooldown["exempt"] = _exempt(counting)
+        report.cooldown["fixes"] = [
+            {"package": fix.project, "version": str(fix.version), "until": cooldown.stamp(until[fix.project])}
+            for fix in options.fixed
+            if fix.project in until
+        ]
     return counting
 
 

@@ -51,7 +51,7 @@ _VALUED = {
     "--needed-library",
     "--constraint",
     "--options-file",
-} | {"--size-limit", "--exclude", "--cooldown", "--cooldown-exempt"}
+} | {"--size-limit", "--exclude", "--cooldown", "--cooldown-exempt", "--fix"}
 _TOGETHER = re.compile(r"(-[prnskldo])(.+)", re.DOTALL)
 _EPILOG = """\
 examples:
@@ -121,6 +121,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values["constraints"] = tuple(values["constraints"])
     values["exclude"] = tuple(values["exclude"])
     values["cooldown_exempt"] = tuple(values["cooldown_exempt"])
+    values["fixes"] = tuple(values["fixes"])
     return Options(**values, attempt=_attempt())
 
 
@@ -259,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
         help="choose only what was uploaded that long ago, such as '7 days' (default: anything)")  # fmt: skip
     add("--cooldown-exempt", action="append", default=[], metavar="PROJECT",
         help="with --cooldown: of this package the newest may be taken (repeatable)")  # fmt: skip
+    add("--fix", dest="fixes", action="append", default=[], metavar="PROJECT==VERSION",
+        help="at least this version, also in a cooldown, if it was there by then (repeatable)")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

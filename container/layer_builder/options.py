@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from layer_builder.ground import cooldown
+from layer_builder.ground import cooldown, fixes
 from layer_builder.ground.cooldown import Rule
 from layer_builder.ground.errors import UsageError
 from layer_builder.ground.limits import MAX_DESCRIPTION, MAX_LICENSE, MAX_NAME, MAX_UNZIPPED_BYTES
 from layer_builder.proof import missing_libraries
+
+if TYPE_CHECKING:
+    from layer_builder.ground.fixes import Fix
 
 DEFAULT_RUNTIME = "python3.13"
 DEFAULT_ARCHITECTURE = "arm64"
@@ -63,6 +67,8 @@ class Options:
         exclude: projects that are left out of the layer although something requires them.
         cooldown: how long ago what is chosen must have been uploaded, such as `7 days`; empty for no matter.
         cooldown_exempt: projects of which the newest may be taken all the same.
+        fixes: versions that mend something, such as `urllib3==2.5.0`: at least these are taken, and of those
+        projects no cooldown keeps what was uploaded up to then.
     """
 
     path: str = ""
@@ -92,6 +98,7 @@ class Options:
     exclude: tuple[str, ...] = ()
     cooldown: str = ""
     cooldown_exempt: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()
 
     @property
     def rule(self) -> Rule | None:
@@ -124,6 +131,11 @@ class Options:
     def excluded(self) -> frozenset[str]:
         """The projects that are left out, by their normalized names."""
         return cooldown.normalized(self.exclude)
+
+    @property
+    def fixed(self) -> tuple[Fix, ...]:
+        """The fixes, one a project: the greatest version that is asked for."""
+        return fixes.greatest(map(fixes.parse, self.fixes))
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anyone.
@@ -186,6 +198,12 @@ class Options:
         if wrong := next((name for name in self.cooldown_exempt if not _PROJECT.fullmatch(name)), None):
             hint = "Give the name of a package such as boto3."
             raise UsageError(f"--cooldown-exempt does not take {wrong!r}.", hint=hint)
+        for one in self.fixes:
+            try:
+                fixes.parse(one)
+            except ValueError as error:
+                hint = "Give a package and the version that mends it, such as urllib3==2.5.0."
+                raise UsageError(f"--fix does not take {one!r}.", hint=hint) from error
 
     def _check_places(self) -> None:
         if self.output and self.publish_bucket:

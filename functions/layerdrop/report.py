@@ -186,6 +186,11 @@ def _cooldown(document: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         "duration": str(document["duration"]),
         "cutoff": str(document["cutoff"]),
         "exempt": [str(one) for one in document["exempt"][:_MAX_LEFT_OUT]],
+        # A job that began before the builder knew of fixes tells of none.
+        "fixes": [
+            {key: str(one[key]) for key in ("package", "version", "until")}
+            for one in document.get("fixes", ())[:_MAX_LEFT_OUT]
+        ],
         "left_out": [
             {
                 "package": str(one["package"]),

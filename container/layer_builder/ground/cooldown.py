@@ -70,11 +70,14 @@ class Cooldown:
         now: when the build began; all ages are as of then.
         asked: the build's own rule, if it has one.
         floor: the installation's, if it has one. What the build spares is not spared by it.
+        fixed: projects of which a version mends something, each with the time before which their files are
+            admitted by either rule (`resolution.fixes`).
     """
 
     now: datetime
     asked: Rule | None = None
     floor: Rule | None = None
+    fixed: tuple[tuple[str, datetime], ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -93,17 +96,24 @@ class Cooldown:
 
     @property
     def named(self) -> list[str]:
-        """The projects that a rule spares, sorted."""
-        return sorted(frozenset[str]().union(*(rule.exempt for rule in self.rules)))
+        """The projects that a rule spares, or a fix, sorted."""
+        return sorted({name for name, _ in self.fixed}.union(*(rule.exempt for rule in self.rules)))
 
     def age(self, project: str) -> timedelta | None:
         """Say how old a project's files must be; None if that is the same."""
         return max((rule.age for rule in self.rules if project not in rule.exempt), default=None)
 
+    def before(self, project: str) -> datetime | None:
+        """Say before when a project's files must have been uploaded; None if that is the same."""
+        age = self.age(project)
+        return (
+            None if age is None else max([self.now - age, *(t for name, t in self.fixed if name == project)])
+        )
+
     def admits(self, project: str, uploaded: datetime | None) -> bool:
         """Tell whether a file may be chosen: as uv has it, one uploaded before the cutoff, not at it."""
-        age = self.age(project)
-        return age is None or (uploaded is not None and uploaded < self.now - age)
+        before = self.before(project)
+        return before is None or (uploaded is not None and uploaded < before)
 
     def admitted_from(self, project: str, uploaded: datetime) -> datetime:
         """Say from when on a file of a project may be chosen."""
@@ -134,9 +144,10 @@ def uv_options(counting: Cooldown | None) -> list[str]:
         return []
     options = [f"--exclude-newer={stamp(counting.cutoff)}"]
     for name in counting.named:
-        age = counting.age(name)
-        until = "false" if age is None else stamp(counting.now - age)
-        options.append(f"--exclude-newer-package={name}={until}")
+        before = counting.before(name)
+        # To the millisecond, as uv compares.
+        until = "false" if before is None else before.astimezone(UTC).isoformat(timespec="milliseconds")
+        options.append(f"--exclude-newer-package={name}={until.replace('+00:00', 'Z')}")
     return options
 
 

@@ -129,10 +129,16 @@ def sources_among(files: Iterable[IndexedFile]) -> list[Version]:
 
 def project_of(filename: str) -> str | None:
     """Tell the project's normalized name from a file's; None if it is no file of one."""
+    release = release_of(filename)
+    return release and release[0]
+
+
+def release_of(filename: str) -> tuple[str, Version] | None:
+    """Tell the project's normalized name and the version from a file's name; None if it is no file of one."""
     with suppress(InvalidWheelFilename):
-        return wheel_of(filename)[0]
+        return wheel_of(filename)[:2]
     with suppress(InvalidSdistFilename):
-        return parse_sdist_filename(filename)[0]
+        return parse_sdist_filename(filename)
     return None
 
 

@@ -111,6 +111,7 @@ def _name(requirements: Requirements, target: Target, settings: Settings, counti
         "target": [runtime.name, runtime.patch, runtime.glibc, runtime.uv_glibc, target.architecture],
         # Not the cutoff, which is another at each build: `until` has what comes of it.
         "cooldown": [[str(rule.age), sorted(rule.exempt)] for rule in counting.rules] if counting else [],
+        "fixed": [[name, str(until)] for name, until in counting.fixed] if counting else [],
         "ageless": settings.ageless,
     }
     import hashlib  # not for targets that take one round

@@ -24,6 +24,7 @@ SHA256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 COOLDOWN = {
     "duration": "7 days",
     "cutoff": "2026-11-14T10:00:00Z",
+    "fixes": [{"package": "urllib3", "version": "2.5.0", "until": "2026-11-19T10:00:00Z"}],
     "exempt": ["ours"],
     "left_out": [
         {
@@ -104,6 +105,9 @@ def test_the_manifest_tells_of_a_cooldown_as_the_builder_does(
     manifest_schema.validate(manifest)
     assert manifest["layers"][0]["cooldown"] == found
     old = json.loads(one.to_json())
+    if found:
+        del old["cooldown"]["fixes"]
+        assert (Report.from_text(json.dumps(old)).cooldown or {})["fixes"] == []
     del old["cooldown"]
     assert Report.from_text(json.dumps(old)).cooldown is None
     with pytest.raises(BuildError):
