@@ -8,6 +8,8 @@ what was resolved. Whatever cannot be found out here is left to the job: nothing
 A choice of wheels leads to a digest by what PublishLayer noted of it (`layers/choices/`): who compiles
 bytecode, and which system libraries there are, only the job's image knows. Another image is another revision
 of the job's definition, for which nothing is noted yet.
+
+Asked only to look (`"look": true`), it tells what a build would take today, and writes nothing.
 """
 
 from __future__ import annotations
@@ -67,6 +69,8 @@ _CONCLUSIVE: Final = (
     errors.HashMismatchError,
     errors.LayerTooLargeError,
 )
+# Of these, what is so whatever sources there are.
+_OF_THE_FILE: Final = (errors.UsageError, errors.RequirementsError)
 
 log = logging.getLogger("layer_builder")
 
@@ -101,18 +105,21 @@ class _OutOfTimeError(Exception):
 
 
 def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Resolve a target: end it, find its layer, or give its job the lock.
+    """Resolve a target: end it, find its layer, or give its job the lock. Or only look what it would be.
 
     Returns:
-        The event's input and target. The target says `is_known` where there is nothing to build.
+        The event's input and target. The target says `is_known` where there is nothing to build. For a look,
+        `{"packages": [{"name": …, "version": …}, …]}`, or null where that cannot be told here.
 
     Raises:
         BuildError: what is asked for cannot be built.
     """
     cli.log_to_stderr()
-    bucket, target = event["input"]["bucket"], event["target"]
+    bucket, target, looks = event["input"]["bucket"], event["target"], event.get("look") is True
     try:
         with _in_time(context.get_remaining_time_in_millis() / 1000 - _RESERVE):
+            if looks:
+                return {"packages": _looked(target)}
             target = _resolved(bucket, target)
     except _CONCLUSIVE as error:
         log.info("error %s: %s", error.code, error.message)
@@ -121,7 +128,30 @@ def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         log.warning("left to the job: error %s: %s", error.code, error.message)
     except _OutOfTimeError:
         log.warning("left to the job: it takes too long")
-    return {"input": event["input"], "target": target}
+    return {"packages": None} if looks else {"input": event["input"], "target": target}
+
+
+def _looked(target: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    """Tell what a build would take today, where wheels are enough for it."""
+    left = ("--staging=", "--reuse=", "--report=")
+    options = cli.parse(
+        [word for word in cli.normalized(target["job"]["command"]) if not word.startswith(left)]
+    )
+    settings = replace(environment.read(), cache=_CACHE.folder())
+    delivery.connect(options)
+    report, wheels_only = Report(options.architecture, options.runtime), replace(options, allow_sdist=())
+    try:
+        # What wheels satisfy, a build that may take sources takes wheels for as well.
+        chosen = build.choose(wheels_only, settings, report)
+    except _OF_THE_FILE:
+        raise
+    except _CONCLUSIVE:
+        if options.sdist_projects:
+            return None
+        raise
+    if error := sizes.outlook(chosen.picks, options.size_limit, fit=options.fit or options.slim):
+        raise error
+    return [{"name": pick.name, "version": pick.version} for pick in chosen.picks]
 
 
 def _resolved(bucket: str, target: Mapping[str, Any]) -> dict[str, Any]:

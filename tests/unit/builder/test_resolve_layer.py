@@ -27,7 +27,7 @@ from layerdrop.target import Job, Target
 from tests.conftest import sampled
 from tests.unit.builder.test_record import bucket as bucket
 from tests.unit.builder.test_record import objects
-from tests.unit.builder.wheel_maker import make_wheel
+from tests.unit.builder.wheel_maker import make_sdist, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,16 @@ class World:
         assert answer["input"] == event["input"]
         found: dict[str, Any] = answer["target"]
         return found
+
+    def look(self, target: dict[str, Any]) -> list[str] | None:
+        """Ask what a build would take today."""
+        before = objects(self.bucket, "")
+        event = {"look": True, "input": {"bucket": "bucket"}, "target": target}
+        try:
+            packages = resolve_layer.handler(event, CONTEXT)["packages"]
+        finally:
+            assert objects(self.bucket, "") == before
+        return packages and [f"{one['name']} {one['version']}" for one in packages]
 
     def job(self, target: dict[str, Any]) -> dict[str, Any]:
         """Run the target's job; return its report."""
@@ -466,3 +476,79 @@ def test_remarks_of_others_are_none(world: World) -> None:
     ):
         assert lock._remarks({"remarks": value}) == lock.Remarks()
     assert "remarks" in text
+
+
+LOOKS = [
+    (),
+    ("--exclude=dep",),
+    ("--cooldown=7 days",),
+    ("--cooldown=7 days", "--fix=dep==2.5"),
+    ("--constraint=dep<3",),
+]
+
+
+@pytest.mark.parametrize("options", LOOKS)
+def test_a_look_tells_what_the_job_takes_and_leaves_nothing(world: World, options: tuple[str, ...]) -> None:
+    make_wheel(world.index.folder, "dep", "2.5")
+    make_wheel(world.index.folder, "dep", "3.0")
+    aged(world.index, "dep-2.5", "dep-3")
+    target = world.target("app\n", *options)
+    found = world.look(target)
+    packages = world.job(target)["packages"]
+    assert found == [f"{package['name']} {package['version']}" for package in packages]
+
+
+def test_a_look_needs_no_place_for_a_job(world: World) -> None:
+    target = world.target("app\n")
+    job = target["job"]
+    kept = [word for word in job["command"] if not word.startswith(("--staging", "--reuse"))]
+    assert world.look({**target, "staging": "", "job": {**job, "command": kept}}) == ["app 1.0", "dep 2.0"]
+
+
+def test_a_look_ends_as_the_target_would(world: World) -> None:
+    make_wheel(world.index.folder, "young", "1.0")
+    make_wheel(world.index.folder, "young", "1.1")
+    world.index.uploaded = lambda name: (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    for text, code in (
+        ("app ==\n", "REQUIREMENTS_INVALID"),
+        ("young\n", "PACKAGE_TOO_YOUNG"),
+        ("no\n", "RESOLUTION_FAILED"),
+    ):
+        target = world.target(text, "--cooldown=7 days")
+        with pytest.raises(resolve_layer.BuildError) as caught:
+            world.look(target)
+        told = json.loads(str(caught.value))
+        assert told["code"] == code
+        assert told["message"] == world.error(target)["message"]
+
+
+def test_a_look_that_cannot_be_told_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source would have to be built, or the index asks who it is."""
+    make_sdist(world.index.folder, "src", "1.0", "raise SystemExit('it ran')")
+    assert world.look(world.target("app\nsrc\n", "--allow-sdist=src")) is None
+    assert not [path for path in world.index.downloads() if not path.endswith(".whl")]
+    assert world.look(world.target("app\n", "--allow-sdist=src")) == ["app 1.0", "dep 2.0"]
+    with pytest.raises(resolve_layer.BuildError, match="REQUIREMENTS_INVALID"):
+        world.look(world.target("-e .\n", "--allow-sdist=src"))
+    world.index.login = "somebody:else"
+    monkeypatch.setattr(resolve_layer, "_CACHE", resolve_layer._Cache())
+    assert world.look(world.target("app\n")) is None
+
+
+def test_a_fix_goes_with_the_lock_to_the_job(world: World) -> None:
+    """Which looks up by itself what it may take."""
+    make_wheel(world.index.folder, "dep", "2.5")
+    make_wheel(world.index.folder, "dep", "3.0")
+    aged(world.index, "dep-2.5", "dep-3")
+    by_day, now = world.index.uploaded, datetime.now(UTC).isoformat()
+    world.index.uploaded = lambda name: now if "3.0" in name else by_day(name)
+    boto3.client("s3").put_object(
+        Bucket="bucket", Key="plans/options.json", Body=json.dumps(["--cooldown=7 days", "--fix=dep==2.5"])
+    )
+    target = world.target("app\n", "--options-file=s3://bucket/plans/options.json")
+    resolved = world.resolve(target)
+    assert [word for word in resolved["job"]["command"] if "pylock.toml" in word]
+    report = world.job(resolved)
+    assert [package["version"] for package in report["packages"]] == ["1.0", "2.5"]
+    assert [one["version"] for one in report["cooldown"]["left_out"]] == ["3.0"]
+    assert [(one["package"], one["version"]) for one in report["cooldown"]["fixes"]] == [("dep", "2.5")]
