@@ -26,6 +26,7 @@ from layer_builder.results import record, storage
 from layer_builder.results.report import Layer, Package, Zip
 from layer_builder.results.storage import S3Url
 from layer_builder.wheels.fetch import fetch, is_cached, path_of
+from layer_builder.wheels.publishers import Attested, Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,7 @@ class Build:
         rounds: how many times imports were tried again with more libraries.
         said: how many of the report's warnings are about the choice, and so not about the layer.
         counting: the cooldown that counts, if there is one.
+        search: for who published the files.
     """
 
     options: Options
@@ -84,6 +86,7 @@ class Build:
     lacking: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
     counting: Cooldown | None = None
+    search: Search | None = None
     said: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +120,7 @@ def build(options: Options, settings: Settings, report: Report) -> None:
         layer = _make(at_hand, _plan(at_hand, wheels), wheels, compilation)
         if layer is None:
             return
+        _attest(at_hand)
         if delivery.is_for_others(options):
             _record(at_hand, layer)
         _describe(at_hand, layer)
@@ -414,6 +418,7 @@ def _fetch(build: Build, end: ExitStack, compilation: Compilation | None) -> lis
     with build.report.timed("fetch"):
         if lock.is_lock(build.options.path) and not build.counting:
             picks = lock.located(picks, build.settings, origins)
+        attested = picks
         if any(pick.is_sdist for pick in picks):
             from layer_builder.resolution import sdist
 
@@ -423,6 +428,9 @@ def _fetch(build: Build, end: ExitStack, compilation: Compilation | None) -> lis
         # them, imports that are said to have passed.
         own = Path(end.enter_context(_folder())) if build.ran_code else None
         arrived = (compilation.start,) if compilation else ()
+        cache = build.settings if own is None else replace(build.settings, cache=own)
+        build.search = Search(attested, cache, origins)
+        end.callback(build.search.stop)
         wheels = fetch(picks, build.settings, origins, own, *arrived)
     build.picks = [_measured(pick, build.settings) for pick in build.picks]
     if own:
@@ -711,6 +719,23 @@ def _not_in_it(build: Build) -> Iterator[str]:
         yield f"Excluded from it: {wording.listed(sorted(build.options.excluded))}."
 
 
+def _attest(build: Build) -> None:
+    """Note who published the files, as far as that was found by now or is within moments."""
+    report = build.report
+    with report.timed("publishers"):
+        found = build.search.found() if build.search else {}
+    unknown = Attested()
+    report.packages = [
+        replace(
+            package,
+            attested=(one := found.get(package.name, unknown)).attested,
+            provenance=one.provenance and lock.without_credentials(one.provenance),
+            publishers=one.publishers,
+        )
+        for package in report.packages
+    ]
+
+
 def _record(build: Build, layer: Layer) -> None:
     """Leave what was found of the layer for builds that will come to the same one."""
     report = build.report
@@ -745,7 +770,8 @@ def _describe(build: Build, layer: Layer) -> None:
     if lock.is_anothers(place):
         build.report.warnings.append(f"{place} is not layer-builder's own, so the lock was not written.")
     else:
-        text = lock.text(build.wanted, build.picks, build.target, build.counting)
+        publishers = {package.name: package.publishers for package in build.report.packages}
+        text = lock.text(build.wanted, build.picks, build.target, build.counting, publishers=publishers)
         storage.write(place, text.encode(), "application/toml", is_new=is_new)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = "layerdrop/report/1"
 _MAX_WARNINGS = 200
 _MAX_LEFT_OUT = 200
+_MAX_FIELDS, _LONGEST_FIELD = 10, 300  # of a publisher
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -156,7 +157,28 @@ def _package(document: Mapping[str, Any]) -> Mapping[str, Any]:
         "sha256": str(document["sha256"]),
         "unzipped_bytes": int(document["unzipped_bytes"]),
         "license": None if license_text is None else str(license_text),
+        # A job that began before the builder looked for publishers tells of none.
+        "publisher": _publisher(document.get("publisher")),
+        "attested": _attested(document.get("attested")),
     }
+
+
+def _publisher(document: Any) -> Mapping[str, str | None] | None:
+    """Who published a file, as its index attests it: texts of few and bounded fields."""
+    if document is None:
+        return None
+    if len(document) > _MAX_FIELDS:
+        raise ValueError("a publisher has too many fields")
+    texts = {str(name): None if one is None else str(one) for name, one in document.items()}
+    if any(len(text or "") > _LONGEST_FIELD for text in (*texts, *texts.values())):
+        raise ValueError("a publisher's field is too long")
+    return {"kind": str(texts.pop("kind")), **texts}
+
+
+def _attested(value: Any) -> bool | None:
+    if value not in (True, False, None):
+        raise ValueError("attested is neither true nor false")
+    return None if value is None else bool(value)
 
 
 def _system_package(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 SHOWN = 5  # of a list, when it is long
 MAX_SENTENCE = 1_000  # characters of a message or a hint
@@ -35,6 +35,12 @@ def listed(words: Iterable[str]) -> str:
 def more(count: int) -> str:
     """Say how many further files a sentence about one is true of."""
     return f" ({count} more file{'s' if count > 1 else ''} like it)" if count else ""
+
+
+def publisher(identity: Mapping[str, str | None]) -> str:
+    """Name who published a file, as `GitHub: owner/name, release.yml`."""
+    named = [value for name, value in identity.items() if name != "kind" and value]
+    return f"{identity['kind']}: {', '.join(named)}" if named else str(identity["kind"])
 
 
 def visible(text: str, *, one_line: bool = False) -> str:

@@ -21,6 +21,7 @@ from layer_builder.ground import cooldown
 from layer_builder.ground.errors import IndexUnreachableError
 from layer_builder.ground.filenames import wheel_of
 from layer_builder.indexes import web
+from layer_builder.requirements.origins import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +42,9 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # that (CVE-2025-6069); this looks at each character a few times at most.
 _ANCHOR = re.compile(r"""<a\s(?:[^<>"']++|"[^"]*+"|'[^']*+')*+>""", re.IGNORECASE)
 _LONGEST_ANCHOR = 16 << 10
+_LONGEST_ADDRESS = 2048
+# As RFC 3986 writes one, but for addresses of IPv6 by number: it is handed on in documents.
+_ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _MAX_ANCHORS = 200_000
 
 
@@ -67,6 +71,8 @@ class IndexedFile:
         has_metadata: whether its metadata can be had by itself (PEP 658).
         uploaded: since when the index has it, if the page says it.
         is_ageless: whether no cooldown applies to it, as the installation says of its index.
+        provenance: where the index says who published it (PEP 740), empty if nobody attested it; None if the
+            page does not tell.
     """
 
     filename: str
@@ -78,17 +84,18 @@ class IndexedFile:
     has_metadata: bool = False
     uploaded: datetime | None = None
     is_ageless: bool = False
+    provenance: str | None = None
 
 
-def files_of(project: str, index_url: str, access: Access) -> list[IndexedFile] | None:
-    """List the files of a project, in the index's order; None when the index does not have it.
+def files_of(project: str, index_url: str, access: Access, only: str = "") -> list[IndexedFile] | None:
+    """List the files of a project, in the index's order, or those of one name; None when it has no project.
 
     Raises:
         IndexDeniedError: the index refuses.
         IndexUnreachableError: it does not answer, or not as an index does.
         AddressRefusedError: it leads where nobody should go.
     """
-    return _read(f"{index_url.rstrip('/')}/{canonicalize_name(project)}/", access)
+    return _read(f"{index_url.rstrip('/')}/{canonicalize_name(project)}/", access, only)
 
 
 def files_linked(page: str, access: Access) -> list[IndexedFile]:
@@ -142,7 +149,7 @@ def release_of(filename: str) -> tuple[str, Version] | None:
     return None
 
 
-def _read(url: str, access: Access) -> list[IndexedFile] | None:
+def _read(url: str, access: Access, only: str = "") -> list[IndexedFile] | None:
     with web.ask(url, access, accept=_ACCEPT, encodings="gzip") as response:
         if response.status in (404, 410):
             return None
@@ -151,7 +158,7 @@ def _read(url: str, access: Access) -> list[IndexedFile] | None:
         content = response.read(_MAX_BYTES)
         found = _files_in_html if "html" in response.content_type else _files_in_json
     try:
-        return found(content, url)
+        return found(content, url, only)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         host = urlsplit(url).hostname
         raise IndexUnreachableError(
@@ -160,10 +167,12 @@ def _read(url: str, access: Access) -> list[IndexedFile] | None:
         ) from error
 
 
-def _files_in_json(content: bytes, page: str) -> list[IndexedFile]:
-    """Read PEP 691 and 700."""
+def _files_in_json(content: bytes, page: str, only: str = "") -> list[IndexedFile]:
+    """Read PEP 691, 700 and 740."""
     if content.count(b"[") + content.count(b"{") > _MAX_BRACKETS:
         raise ValueError("it nests more than any page does")
+    document = json.loads(content)
+    unattested = "" if _tells_of_attestations(document.get("meta")) else None
     return [
         IndexedFile(
             str(file["filename"]),
@@ -174,9 +183,31 @@ def _files_in_json(content: bytes, page: str) -> list[IndexedFile]:
             _yanked(file.get("yanked")),
             bool(file.get("core-metadata") or file.get("dist-info-metadata")),
             cooldown.time_of(file.get("upload-time")),
+            provenance=_provenance(file["provenance"], page) if file.get("provenance") else unattested,
         )
-        for file in json.loads(content)["files"]
+        for file in document["files"]
+        if not only or file["filename"] == only
     ]
+
+
+def _tells_of_attestations(meta: Any) -> bool:
+    """Tell whether a page that names no provenance says so that there is none: since API version 1.3."""
+    version = meta.get("api-version") if isinstance(meta, dict) else None
+    match = re.fullmatch(r"1\.([0-9]{1,3})", version, re.ASCII) if isinstance(version, str) else None
+    return bool(match) and int(match[1]) >= 3  # type: ignore[index]
+
+
+def _provenance(value: Any, page: str) -> str | None:
+    """Take where a provenance is: of a secure origin, as PEP 740 wants it, or of the page's own."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS:
+        return None
+    with suppress(ValueError):
+        url = urljoin(page, value)
+        if not _ADDRESS.fullmatch(url):
+            return None
+        if url.startswith("https://") or origin_of(url) == origin_of(page):
+            return url
+    return None
 
 
 def _yanked(value: Any) -> str:
@@ -187,8 +218,8 @@ def _digest(value: object) -> str | None:
     return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value) else None
 
 
-def _files_in_html(content: bytes, page: str) -> list[IndexedFile]:
-    """Read PEP 503, 592, 658 and 714."""
+def _files_in_html(content: bytes, page: str, only: str = "") -> list[IndexedFile]:
+    """Read PEP 503, 592, 658, 714 and 740."""
     parser = _Anchors()
     tags = _ANCHOR.finditer(_without_comments(content.decode("utf-8", "replace")))
     for number, tag in enumerate(tags, start=1):
@@ -210,9 +241,10 @@ def _files_in_html(content: bytes, page: str) -> list[IndexedFile]:
                 requires_python=attributes.get("data-requires-python") or None,
                 yanked="" if yanked is None else yanked or "yanked",
                 has_metadata=metadata != "false",
+                provenance=_provenance(attributes.get("data-provenance"), page),
             )
         )
-    return files
+    return [file for file in files if file.filename == only] if only else files
 
 
 def _without_comments(text: str) -> str:

@@ -41,8 +41,10 @@ class Sources:
     is_public: bool = False
     ageless: tuple[str, ...] = ()
 
-    def files_of(self, project: str) -> list[IndexedFile]:
+    def files_of(self, project: str, only: str = "") -> list[IndexedFile]:
         """List the files of a project in the first source that has it, in that one's order.
+
+        Of a page that lists thousands, those of one name take less to read.
 
         Raises:
             IndexDeniedError, IndexUnreachableError, AddressRefusedError: a source cannot be asked; the next
@@ -64,7 +66,7 @@ class Sources:
         if files_there := [file for file in _linked(self) if index.project_of(file.filename) == project]:
             return files_there
         for url in self.indexes:
-            if (files_here := index.files_of(project, url, self.access)) is not None:
+            if (files_here := index.files_of(project, url, self.access, only)) is not None:
                 return self.aged(files_here, url)
         return []
 

@@ -32,10 +32,10 @@ from layer_builder.requirements import parser
 from layer_builder.requirements.origins import Origins
 from layer_builder.resolution import resolve
 from layer_builder.results import storage
-from layer_builder.wheels.pick import Pick
+from layer_builder.wheels.pick import Pick, said
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from packaging.pylock import Package, PackageSdist
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from layer_builder.indexes.index import IndexedFile
     from layer_builder.indexes.sources import Sources
     from layer_builder.requirements.parser import Requirements
+    from layer_builder.results.report import Publisher
 
 NAME = "pylock.toml"
 CREATED_BY = "layer-builder"
@@ -98,10 +99,11 @@ def text(
     target: Target,
     cooldown: Cooldown | None = None,
     remarks: Remarks | None = None,
+    publishers: Mapping[str, Sequence[Publisher]] | None = None,
 ) -> str:
     """Write the lock of a layer: one file a package, nothing that another run would write otherwise, but for
-    the time before which they were uploaded, if there was a cooldown. Remarks are for a build that goes on
-    from it.
+    the time before which they were uploaded, if there was a cooldown, and who published them, where the index
+    says so. Remarks are for a build that goes on from it.
     """
     markers = {name: target.environment[name] for name in ("sys_platform", "platform_machine")}
     environment = " and ".join(f"{name} == '{value}'" for name, value in markers.items())
@@ -121,6 +123,9 @@ def text(
         )
         lines += ["", "[[packages]]", f"name = {_string(pick.name)}", f"version = {_string(pick.version)}"]
         lines += [f"sdist = {file}" if pick.is_sdist else f"wheels = [{file}]"]
+        for publisher in (publishers or {}).get(pick.name, ()):
+            told = [f"{name} = {_string(value)}" for name, value in publisher.items() if value is not None]
+            lines += ["[[packages.attestation-identities]]", *told]
     lines += ["", "[tool.layerdrop]", "requirements = ["]
     lines += [f"    {_string(line)}," for line in requirements.asked]
     cutoff = [f"exclude-newer = {age.stamp(cooldown.cutoff)}"] if cooldown else []
@@ -259,7 +264,7 @@ def _located(pick: Pick, places: Sources, cooldown: Cooldown | None) -> Pick:
         if file.sha256 == pick.sha256:
             if cooldown and not file.is_ageless:
                 _check_age(pick, file, cooldown)
-            return replace(pick, url=file.url)
+            return replace(pick, url=file.url, provenance=said(file.provenance))
     if files:
         raise HashMismatchError(
             f"The package index has another file {pick.filename} than the one that the lock names.",

@@ -23,6 +23,7 @@ from layer_builder.ground.errors import BuildError, ResolutionError
 from layer_builder.ground.filenames import is_bounded
 from layer_builder.ground.limits import MAX_FILE_BYTES
 from layer_builder.indexes import web
+from layer_builder.wheels.pick import said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,7 @@ class Relay:
         misled: whether a page could not be had, or a file not to its end, so that what uv finds may not be
             what there is.
         addresses: where files are in truth, by their addresses here; of those that the cooldown admits.
+        provenances: where the indexes say who published files, by where the files are in truth.
         ageless: the projects whose files it was not asked of, as the installation spares their index.
     """
 
@@ -62,6 +64,7 @@ class Relay:
         self.error: BuildError | None = None
         self.misled = False
         self.addresses: dict[str, str] = {}
+        self.provenances: dict[str, str] = {}
         self.ageless: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -130,6 +133,7 @@ class Relay:
                 uploaded = _LONG_AGO
             if not self._cooldown or self._cooldown.admits(project, uploaded):
                 self.addresses[address] = file.url
+                self.provenances[file.url] = said(file.provenance)
         more = {
             "size": file.size,
             "requires-python": file.requires_python,

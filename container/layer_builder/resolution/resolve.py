@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -162,6 +162,7 @@ def _resolution(
 ) -> Resolution:
     """Take the files of the packages that were found, and say what there is to say of them."""
     picks = [_pick(package, fits, requirements, outcome.addresses, cooldown) for package, fits in wheels]
+    picks = [replace(pick, provenance=outcome.provenances.get(pick.url)) for pick in picks]
     if not picks:
         raise RequirementsError(
             f"No requirement applies to {target}: every line's marker says otherwise.",

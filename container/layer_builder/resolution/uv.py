@@ -57,6 +57,7 @@ class Outcome:
         stderr: what it said.
         addresses: where files are in truth, by the addresses that the lock has for them, if those differ.
         ageless: projects that no cooldown was applied to, as the installation spares their index.
+        provenances: where indexes say who published files, by where those are in truth, if pages were read.
     """
 
     status: int
@@ -64,6 +65,7 @@ class Outcome:
     stderr: str
     addresses: Mapping[str, str] = field(default_factory=dict)
     ageless: frozenset[str] = frozenset()
+    provenances: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile_lock(
@@ -118,7 +120,8 @@ def compile_lock(
             raise relay.error
         lock = done.stdout if done.returncode == 0 else ""
         said = relay.without_address(done.stderr)
-        return Outcome(done.returncode, lock, said, relay.addresses, frozenset(relay.ageless))
+        ageless = frozenset(relay.ageless)
+        return Outcome(done.returncode, lock, said, relay.addresses, ageless, relay.provenances)
 
 
 @dataclass(frozen=True, slots=True)

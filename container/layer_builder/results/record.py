@@ -111,13 +111,18 @@ def _parse(content: bytes) -> Record | None:
             return None
         if {name: type(value) for name, value in document.items()} != _TYPES:
             return None
-        packages = tuple(Package(**package) for package in document.pop("packages"))
+        packages = tuple(map(_package, document.pop("packages")))
         system = tuple(_system_package(package) for package in document.pop("system_packages"))
         return Record(
             **document | {"warnings": tuple(document["warnings"])}, packages=packages, system_packages=system
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _package(fields: dict[str, Any]) -> Package:
+    # A record of before the builder looked for publishers has none.
+    return Package(**fields | {"publishers": tuple(fields.get("publishers", ()))})
 
 
 def _system_package(fields: dict[str, Any]) -> SystemPackage:

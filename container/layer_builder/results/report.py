@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -52,9 +53,19 @@ class Layer:
     layer_version_arn: str | None = None
 
 
+# Who published a file: its `kind`, such as GitHub, and what identifies it there.
+Publisher = Mapping[str, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One package of the layer: the wheel that was taken, its SHA-256, its share of the layer in bytes."""
+    """One package of the layer: the wheel that was taken, its SHA-256, its share of the layer in bytes.
+
+    Attributes:
+        attested: whether the index has an attestation of who published it (PEP 740); None if not known.
+        provenance: where the index has it, without credentials.
+        publishers: whom it names.
+    """
 
     name: str
     version: str
@@ -62,6 +73,14 @@ class Package:
     sha256: str
     unzipped_bytes: int
     license: str | None
+    attested: bool | None = None
+    provenance: str | None = None
+    publishers: tuple[Publisher, ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The package as the report has it."""
+        return {**asdict(self), "publisher": self.publishers[0] if self.publishers else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +155,7 @@ class Report:
             "requirements": self.requirements,
             "cooldown": self.cooldown,
             "layer": asdict(self.layer) if self.layer and not error else None,
-            "packages": [asdict(package) for package in self.packages],
+            "packages": [package.document for package in self.packages],
             "system_packages": [asdict(package) for package in self.system_packages],
             "checks": wording.bounded(self.checks, entries=_MAX_FINDINGS, characters=_MAX_FINDINGS_TEXT),
             "warnings": [wording.sentence(warning) for warning in self.warnings[:_MAX_WARNINGS]],

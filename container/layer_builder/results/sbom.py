@@ -15,6 +15,7 @@ from urllib.parse import quote
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from layer_builder import __version__
+from layer_builder.ground import wording
 
 if TYPE_CHECKING:
     from layer_builder.results.report import Layer, Package, Report, SystemPackage
@@ -59,7 +60,14 @@ def document(layer: Layer, report: Report) -> bytes:
 def _component(package: Package) -> dict[str, Any]:
     # https://github.com/package-url/purl-spec, type pypi: the name normalized, a version's plus sign escaped.
     purl = f"pkg:pypi/{package.name}@{quote(package.version, safe='.-_~')}?file_name={quote(package.wheel)}"
-    return _library(package, purl, hashes=[_hash(package.sha256)])
+    more: dict[str, Any] = {"hashes": [_hash(package.sha256)]}
+    if package.provenance:
+        more["externalReferences"] = [{"type": "attestation", "url": package.provenance}]
+    if package.publishers:
+        more["properties"] = [
+            {"name": "layerdrop:publisher", "value": wording.publisher(one)} for one in package.publishers
+        ]
+    return _library(package, purl, **more)
 
 
 def _system_component(package: SystemPackage) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+NOT_SAID: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,8 @@ class Pick:
         url: where the index has it.
         sha256: the file's digest, in hexadecimal.
         size: the file's length in bytes, if the index says it.
+        provenance: where the index says who published it; empty if nobody attested it, `NOT_SAID` if its page
+            does not tell; None if that was not read.
     """
 
     name: str
@@ -24,8 +29,14 @@ class Pick:
     url: str
     sha256: str
     size: int | None = None
+    provenance: str | None = field(default=None, compare=False)
 
     @property
     def is_sdist(self) -> bool:
         """Whether it is no wheel yet but the source of one."""
         return not self.filename.endswith(".whl")
+
+
+def said(provenance: str | None) -> str:
+    """Write what a page that was read says of a file's provenance; None for nothing."""
+    return NOT_SAID if provenance is None else provenance

@@ -12,6 +12,7 @@ from layer_builder.results import sbom
 from layer_builder.results.report import Layer, Package, Report, SystemFile, SystemPackage, Zip
 
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+from cyclonedx.model import ExternalReferenceType
 from cyclonedx.model.bom import Bom
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -68,6 +69,28 @@ def test_another_tool_reads_what_is_in_the_layer() -> None:
         assert (component.purl.name, component.purl.version) == (one.name, one.version)
         assert component.purl.qualifiers == {"file_name": one.wheel}
     assert bom.metadata.component.version == LAYER.digest
+
+
+def test_another_tool_reads_who_published_a_package() -> None:
+    where = "https://index.example/integrity/app/1.0/app-1.0-py3-none-any.whl/provenance"
+    publishers = (
+        {"kind": "GitHub", "repository": "acme/app", "workflow": "release.yml", "environment": None},
+        {"kind": "Google", "email": "robot@acme.iam.gserviceaccount.com"},
+        {"kind": "\u0627\u0644<script>"},
+    )
+    attested = replace(package("app"), attested=True, provenance=where, publishers=publishers)
+    content = sbom.document(LAYER, report(attested, package("dep")))
+    bom = Bom.from_json(checked(content))  # type: ignore[attr-defined]
+    found = {component.name: component for component in bom.components}
+    (reference,) = found["app"].external_references
+    assert (reference.type, str(reference.url)) == (ExternalReferenceType.ATTESTATION, where)
+    assert {(one.name, one.value) for one in found["app"].properties} == {
+        ("layerdrop:publisher", "GitHub: acme/app, release.yml"),
+        ("layerdrop:publisher", "Google: robot@acme.iam.gserviceaccount.com"),
+        ("layerdrop:publisher", "\u0627\u0644<script>"),
+    }
+    assert not found["dep"].external_references
+    assert not found["dep"].properties
 
 
 def test_the_same_layer_has_the_same_bill_and_another_one_another_number() -> None:

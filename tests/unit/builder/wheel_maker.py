@@ -113,6 +113,9 @@ class Index:
         moved: where a path redirects to.
         size: what a page announces of a file's length.
         uploaded: since when it has a file, as a page says it (PEP 700); None where it does not say it.
+        provenance: where a page says that a file's provenance is (PEP 740); None where it does not say it.
+        provenances: provenance objects, by path.
+        version: of the API, as a page says it.
         login: user and password that it wants, as `user:password`.
         seen: the Authorization header of each request.
         host: the address that it listens on.
@@ -128,6 +131,9 @@ class Index:
     moved: Callable[[str], str] = lambda _: ""
     size: Callable[[str], int | None] = lambda _: None
     uploaded: Callable[[str], str | None] = lambda _: None
+    provenance: Callable[[str], str | None] = lambda _: None
+    provenances: dict[str, bytes] = field(default_factory=dict)
+    version: str = "1.0"
     login: str = ""
     seen: list[str | None] = field(default_factory=list)
     host: str = "127.0.0.1"
@@ -194,6 +200,8 @@ class Index:
         if path.startswith("/files/"):
             file = self.folder / path.removeprefix("/files/")
             return "application/zip", self.tamper(file.name, file.read_bytes()) if file.is_file() else None
+        if path.startswith("/integrity/"):
+            return "application/vnd.pypi.integrity.v1+json", self.provenances.get(path)
         if path == "/links/":
             links = "".join(
                 f'<a href="/files/{file.name}#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}">x</a>'
@@ -210,10 +218,14 @@ class Index:
             return "text/plain", None
         digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
         if self.html:
-            links = "".join(f'<a href="/files/{n}#sha256={d}">{n}</a><br/>\n' for n, d in digests.items())
+            attested = {n: f' data-provenance="{where}"' for n in digests if (where := self.provenance(n))}
+            links = "".join(
+                f'<a href="/files/{n}#sha256={d}"{attested.get(n, "")}>{n}</a><br/>\n'
+                for n, d in digests.items()
+            )
             return "text/html", f"<!DOCTYPE html><html><body><h1>{project}</h1>{links}</body></html>".encode()
         document = {
-            "meta": {"api-version": "1.0"},
+            "meta": {"api-version": self.version},
             "name": project,
             "files": [
                 {
@@ -222,6 +234,7 @@ class Index:
                     "hashes": {"sha256": d},
                     **({"size": size} if (size := self.size(n)) is not None else {}),
                     **({"upload-time": time} if (time := self.uploaded(n)) else {}),
+                    **({"provenance": where} if (where := self.provenance(n)) else {}),
                 }
                 for n, d in digests.items()
             ],

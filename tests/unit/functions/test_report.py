@@ -1,6 +1,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -82,9 +83,11 @@ def test_reads_what_the_builder_writes(
         [Outcome(TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False, "layers/a.zip"), report)],
     ).to_json()
     manifest_schema.validate(manifest)
-    # What the manifest tells of the packages is what the report tells.
+    # What the manifest tells of the packages is what the report tells, but for where that was read.
     for part in ("packages", "system_packages"):
-        assert manifest["layers"][0][part] == json.loads(text)[part] != []
+        told = json.loads(text)[part]
+        told = [{name: one[name] for name in one if name not in ("provenance", "publishers")} for one in told]
+        assert manifest["layers"][0][part] == told != []
     assert manifest["layers"][0]["warnings"] == ["watch out"]
 
 
@@ -112,6 +115,52 @@ def test_the_manifest_tells_of_a_cooldown_as_the_builder_does(
     assert Report.from_text(json.dumps(old)).cooldown is None
     with pytest.raises(BuildError):
         Report.from_text(json.dumps({**old, "cooldown": ["7 days"]}))
+
+
+PUBLISHER = {"kind": "GitHub", "repository": "a/b", "workflow": "release.yml", "environment": None}
+
+
+def test_the_manifest_tells_who_published_a_wheel(
+    report_schema: jsonschema.Draft202012Validator, manifest_schema: jsonschema.Draft202012Validator
+) -> None:
+    one = written()
+    where = "https://index.example/x"
+    one.packages = [
+        replace(package, attested=True, provenance=where, publishers=(PUBLISHER,)) for package in one.packages
+    ]
+    report_schema.validate(json.loads(one.to_json()))
+    report = Report.from_text(one.to_json().decode())
+    outcome = Outcome(
+        TARGET, PublishedVersion("arn:aws:lambda:::layer:web:1", 1, False, "layers/a.zip"), report
+    )
+    manifest = finished(INPUT, EXECUTION, "2026-11-20T10:00:01Z", [outcome]).to_json()
+    manifest_schema.validate(manifest)
+    (package,) = manifest["layers"][0]["packages"]
+    assert (package["publisher"], package["attested"]) == (PUBLISHER, True)
+    old = json.loads(one.to_json())
+    for name in ("publisher", "attested", "provenance", "publishers"):
+        del old["packages"][0][name]
+    (package,) = Report.from_text(json.dumps(old)).packages
+    assert (package["publisher"], package["attested"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attested": "yes"},
+        {"publisher": "acme"},
+        {"publisher": {}},
+        {"publisher": {"kind": "k" * 301}},
+        {"publisher": {"kind": "k", **{str(number): "x" for number in range(10)}}},
+        {"publisher": {"kind": "k", "x" * 301: None}},
+    ],
+)
+def test_a_publisher_is_a_few_short_texts(change: dict[str, Any]) -> None:
+    report = json.loads(written().to_json())
+    report["packages"][0] |= change
+    with pytest.raises(BuildError) as caught:
+        Report.from_text(json.dumps(report))
+    assert caught.value.problem.code == ErrorCode.REPORT_INVALID
 
 
 def test_reads_what_the_builder_wrote_before_it_knew_of_system_packages() -> None:
