@@ -28,7 +28,7 @@ _OPTIONS = {
     "cooldown-exempt": "--cooldown-exempt",
 }
 _FLAGS = {("bytecode", False): "--no-bytecode", ("fit", False): "--no-fit", ("slim", True): "--slim"}
-_OF_A_STACK = ("share-with", "alongside", "refresh")
+_OF_A_STACK = ("share-with", "alongside", "refresh", "rebuild", "vulnerability-ignore")
 
 
 @dataclass(frozen=True)

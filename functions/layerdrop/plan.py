@@ -21,6 +21,10 @@ NEEDED = "--needed-library="
 """The builder's option for a library that a trial found missing; its soname comes behind it."""
 
 
+FIX = "--fix="
+"""The builder's option for a version that mends a finding; `NAME==VERSION` comes behind it."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where the builds of one architecture run: the ARNs of a Batch queue and of job definitions.
@@ -45,12 +49,14 @@ def plan(
     *,
     try_layers: bool = False,
     resolve_layers: bool = False,
+    fixes: Sequence[str] = (),
 ) -> tuple[Target, ...]:
     """The layers to build, one for each runtime, in the order in which the user named them.
 
     Of a function's size, other layers leave so much `room`, in bytes. Layers that are tried in a function are
     not imported by the job, in which so no code of packages runs. If `resolve_layers`, ResolveLayer is asked
-    first for all but what is built from source.
+    first for all but what is built from source. Each of the `fixes`, such as `urllib3==2.5.0`, is a version
+    that mends what the watch found, and that the build may take.
 
     Raises:
         BuildError: SETTINGS_INVALID, when path and settings name different runtimes, or the stack forbids
@@ -73,6 +79,15 @@ def plan(
             "Leave one of them out.",
             {"setting": "refresh"},
         )
+    if settings.rebuild and (key.is_lock or not settings.refresh):
+        other = "a lock" if key.is_lock else "refresh = false"
+        raise BuildError(
+            ErrorCode.SETTINGS_INVALID,
+            f'The setting rebuild = "{settings.rebuild}" does not go with {other}, by which a build always '
+            "takes the same versions.",
+            "Leave one of them out: the watch tells what it finds in any layer.",
+            {"setting": "rebuild"},
+        )
     if key.is_lock and settings.constraints:
         raise BuildError(
             ErrorCode.SETTINGS_INVALID,
@@ -82,7 +97,18 @@ def plan(
             {"setting": "constraints"},
         )
     targets = tuple(
-        _target(build_input, execution, key.architecture, runtime, name, settings, workshop, room, try_layers)
+        _target(
+            build_input,
+            execution,
+            key.architecture,
+            runtime,
+            name,
+            settings,
+            workshop,
+            room,
+            try_layers,
+            fixes,
+        )
         for runtime, name in layer_names(key, settings, default_runtime).items()
     )
     return tuple(replace(one, resolves=resolve_layers and not one.from_source) for one in targets)
@@ -116,6 +142,7 @@ def _target(
     workshop: Workshop,
     room: int,
     try_layers: bool,
+    fixes: Sequence[str],
 ) -> Target:
     identity = target_id(runtime, architecture)
     staging = _staging(execution.name, identity)
@@ -136,6 +163,8 @@ def _target(
         exclude=settings.exclude,
         is_tried=try_layers,
         bundles=settings.system_libraries != ("check",),
+        rebuild=settings.rebuild or "",
+        vulnerability_ignore=settings.vulnerability_ignore,
     )
     # What others chose freely is tied to its option with `=`: by itself it might look like an option. These
     # stay in the command, all others go into a file (options_file.py).
@@ -161,10 +190,7 @@ def _target(
     for how in settings.system_libraries:
         command.append(f"--system-libraries={how}")
     command += _about_size(settings, room)
-    if settings.cooldown:
-        command.append(f"--cooldown={settings.cooldown}")
-    for package in settings.cooldown_exempt:
-        command.append(f"--cooldown-exempt={package}")
+    command += _about_age(settings, fixes)
     if try_layers:
         command.append("--no-import-check")
     return replace(target, job=replace(target.job, command=tuple(command)))
@@ -193,6 +219,16 @@ def needed_libraries(target: Target) -> tuple[str, ...]:
 def _staging(execution: str, identity: str) -> str:
     # Whoever holds the role of another job must not come upon it: 144 bits that only the job is told.
     return f"builds/{execution}/{identity}/{secrets.token_urlsafe(18)}/"
+
+
+def _about_age(settings: Settings, fixes: Sequence[str]) -> Iterator[str]:
+    """The builder's options that say how old versions must be."""
+    if settings.cooldown:
+        yield f"--cooldown={settings.cooldown}"
+    for package in settings.cooldown_exempt:
+        yield f"--cooldown-exempt={package}"
+    for fix in fixes:
+        yield f"{FIX}{fix}"
 
 
 def _about_size(settings: Settings, room: int) -> Iterator[str]:

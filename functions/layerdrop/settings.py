@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from layerdrop import wording
 from layerdrop.errors import BuildError, ErrorCode
-from layerdrop.target import MAX_UNZIPPED_BYTES, RUNTIMES, Runtime
+from layerdrop.target import MAX_UNZIPPED_BYTES, REBUILD_FIXED, RUNTIMES, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +48,11 @@ _MOST_OTHER_LAYERS = 4
 _DURATION = re.compile(r"([1-9][0-9]{0,4}) (hour|day|week)s?", re.ASCII | re.IGNORECASE)
 _HOURS = {"hour": 1, "day": 24, "week": 168}
 _LONGEST_COOLDOWN = 365 * 24
+# An advisory's id in the databases that OSV collects, each of which has a prefix of its own
+# (https://ossf.github.io/osv-schema/#id-modified-fields), and why it is none here.
+_IGNORED = re.compile(r"[A-Z][A-Z0-9]{1,9}-[A-Z0-9:-]{1,30}: *\S.{0,99}", re.IGNORECASE | re.ASCII)
+# Each target carries them, through a state of bounded size.
+_MOST_IGNORED = 30
 # https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
 _ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
 
@@ -73,6 +78,8 @@ class Settings:
     cooldown: str | None = None
     cooldown_exempt: tuple[str, ...] = ()
     refresh: bool = True
+    rebuild: str | None = None
+    vulnerability_ignore: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Settings:
@@ -198,6 +205,14 @@ def _duration(key: str, value: Any) -> str:
     return value
 
 
+def _rebuild(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        _refuse_type(key, value, "a text in quotes")
+    if value != REBUILD_FIXED:
+        _refuse_value(key, value, f"{wording.as_json(REBUILD_FIXED)}, or leave it out")
+    return REBUILD_FIXED
+
+
 def _list(
     good: str, fits: Callable[[str], object], most: int = _LONGEST_LIST
 ) -> Callable[[str, Any], tuple[str, ...]]:
@@ -259,6 +274,13 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "cooldown": _duration,
     "cooldown-exempt": _list("the name of a package", _PACKAGE.fullmatch),
     "refresh": _flag,
+    "rebuild": _rebuild,
+    "vulnerability-ignore": _list(
+        "an advisory's id and, in up to 100 characters, why it is none here, "
+        "such as GHSA-48p4-8xcf-vxj5: no redirects",
+        lambda item: item.isprintable() and _IGNORED.fullmatch(item),
+        _MOST_IGNORED,
+    ),
 }
 
 

@@ -35,6 +35,9 @@ def target_id(runtime: Runtime, architecture: Architecture) -> str:
 MAX_UNZIPPED_BYTES: Final = 262_144_000
 """What a function may have with all its layers (AWS Lambda Developer Guide, "Lambda quotas")."""
 
+REBUILD_FIXED: Final = "fixed"
+"""The setting rebuild that has a layer built again when a version mends what the watch found in it."""
+
 LAYERS: Final = "layers/"
 """The shelf that all builds take finished layers from."""
 
@@ -69,6 +72,8 @@ class Target:
         resolves: Whether ResolveLayer is asked before there is a job.
         choice: How ResolveLayer calls the wheels that it chose, for this job definition; empty for none.
         is_known: Whether ResolveLayer has found the layer, so that there is no job.
+        rebuild: `fixed`, or empty for a layer that is built only when its file is uploaded.
+        vulnerability_ignore: Which findings are none for this layer and why, each as `ID: reason`.
     """
 
     id: str
@@ -90,6 +95,8 @@ class Target:
     resolves: bool = False
     choice: str = ""
     is_known: bool = False
+    rebuild: str = ""
+    vulnerability_ignore: tuple[str, ...] = ()
 
     @property
     def execution(self) -> str:
@@ -145,6 +152,8 @@ class Target:
             "resolves": self.resolves,
             "choice": self.choice,
             "is_known": self.is_known,
+            "rebuild": self.rebuild,
+            "vulnerability_ignore": list(self.vulnerability_ignore),
         }
 
     @classmethod
@@ -182,6 +191,8 @@ class Target:
             resolves=document.get("resolves", False),
             choice=document.get("choice", ""),
             is_known=document.get("is_known", False),
+            rebuild=document.get("rebuild", ""),
+            vulnerability_ignore=tuple(document.get("vulnerability_ignore", ())),
         )
 
 

@@ -14,6 +14,7 @@ from layerdrop.aws import lambda_client, patient, s3_client
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import PlanBuildEnvironment
+from layerdrop.fixes import Fixes
 from layerdrop.input_versions import InputVersions
 from layerdrop.locks import Locks, lock_id
 from layerdrop.manifest import building
@@ -35,6 +36,7 @@ CLAIMS = ClaimStore(S3, ENVIRONMENT.bucket)
 OPTIONS = OptionsFiles(S3, ENVIRONMENT.bucket)
 LOCKS = Locks(S3, ENVIRONMENT.bucket)
 NEIGHBORS = Neighbors(lambda_client(), S3)
+FIXES = Fixes(S3, ENVIRONMENT.bucket)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -72,6 +74,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
         room,
         try_layers=ENVIRONMENT.try_layers,
         resolve_layers=ENVIRONMENT.resolve_layers,
+        fixes=FIXES.find(build_input.key, build_input.etag) if wanted.rebuild else (),
     )
     if not wanted.refresh and not key.is_lock:
         # What is uploaded as a lock is one that never changes.

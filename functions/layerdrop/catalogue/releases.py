@@ -1,0 +1,229 @@
+"""Release documents: what is in each released version, `catalogue/releases/<layer name>/<version>.json`.
+
+Neither whoever uploads nor jobs may write them: WriteManifest does, for each version that was released, and
+ReleaseLayer deletes those of versions that it retires. The catalogue and the watch go by them, never by
+manifests. Their schema is schemas/release.schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from layerdrop import wording
+from layerdrop.target import ARCHITECTURES, REBUILD_FIXED, RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SCHEMA: Final = "layerdrop/release/1"
+PREFIX: Final = "catalogue/releases/"
+
+_LAYER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}-py3\d{1,2}-(?:arm64|x86_64)", re.ASCII)
+_LONGEST_NAME: Final = 140
+_KEY: Final = re.compile(r"catalogue/releases/([A-Za-z0-9_-]{1,140})/([1-9]\d{0,9})\.json", re.ASCII)
+_ARN: Final = re.compile(
+    r"arn:aws[a-z-]{0,20}:lambda:[a-z0-9-]{1,30}:\d{12}:layer:([A-Za-z0-9_-]{1,140}):([1-9]\d{0,9})", re.ASCII
+)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
+# Of what packages say of themselves; the page has a row for each.
+_LONGEST_TEXT: Final = 200
+_LONGEST_LICENSE: Final = 512  # API_PublishLayerVersion
+_MOST_PACKAGES: Final = 5000
+_MOST_WARNINGS: Final = 50
+_MOST_FIELDS: Final = 8
+
+
+def is_layer_name(name: object) -> bool:
+    """Whether it is a name that a layer of ours can have: it ends in the id of a target."""
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and bool(_LAYER_NAME.fullmatch(name))
+
+
+def version_in(arn: object, layer_name: str) -> int | None:
+    """The version that an ARN is of, if it is one of this layer's."""
+    match = _ARN.fullmatch(arn) if isinstance(arn, str) else None
+    return int(match[2]) if match and match[1] == layer_name else None
+
+
+def release_key(layer_name: str, version: int) -> str:
+    """Where a version's document lies."""
+    return f"{PREFIX}{layer_name}/{version}.json"
+
+
+def released_by(key: str) -> tuple[str, int] | None:
+    """The layer's name and the version of a document, by its key."""
+    match = _KEY.fullmatch(key)
+    return (match[1], int(match[2])) if match and is_layer_name(match[1]) else None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released version of a layer.
+
+    Attributes:
+        released: when it was released first, ISO 8601 in UTC.
+        built: when a build came to it last.
+        input: bucket, key, version_id and sequencer of the upload that this build was of.
+        import_seconds: of all imports of the trial; None if it was not run.
+        rebuild: `fixed`, when it is to be built again as soon as that mends a finding.
+        ignore: why findings are none for this layer, by id.
+    """
+
+    layer_name: str
+    version: int
+    layer_version_arn: str
+    architecture: str
+    runtime: str
+    released: str
+    built: str
+    input: Mapping[str, str]
+    zip_key: str
+    code_sha256: str
+    zip_bytes: int
+    unzipped_bytes: int
+    description: str | None
+    license: str | None
+    packages: tuple[Mapping[str, Any], ...]
+    system_packages: tuple[Mapping[str, Any], ...]
+    import_seconds: float | None
+    shared_with: tuple[str, ...]
+    warnings: tuple[str, ...]
+    rebuild: str | None = None
+    ignore: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Where it lies."""
+        return release_key(self.layer_name, self.version)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document by its schema. What others wrote in it can be shown: see `wording`."""
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "layer_name": self.layer_name,
+            "version": self.version,
+            "layer_version_arn": self.layer_version_arn,
+            "architecture": self.architecture,
+            "runtime": self.runtime,
+            "released": self.released,
+            "built": self.built,
+            "input": dict(self.input),
+            "zip_key": self.zip_key,
+            "code_sha256": self.code_sha256,
+            "bytes": self.zip_bytes,
+            "unzipped_bytes": self.unzipped_bytes,
+            "description": _text(self.description, _LONGEST_LICENSE),
+            "license": _text(self.license, _LONGEST_LICENSE),
+            "packages": [_package(one) for one in self.packages[:_MOST_PACKAGES]],
+            "system_packages": [_system_package(one) for one in self.system_packages[:_MOST_PACKAGES]],
+            "import_seconds": self.import_seconds,
+            "shared_with": list(self.shared_with),
+            "warnings": _warnings(self.warnings),
+            "watch": {
+                "rebuild": self.rebuild,
+                "ignore": {str(name): wording.sentence(why) for name, why in self.ignore.items()},
+            },
+        }
+        return document
+
+    def to_bytes(self) -> bytes:
+        """The document as it lies in the bucket."""
+        return (wording.escaped(json.dumps(self.to_json(), ensure_ascii=False)) + "\n").encode()
+
+    @classmethod
+    def read(cls, content: bytes | None) -> Self | None:
+        """Read a document; None is none, and so is what is none."""
+        if content is None:
+            return None
+        try:
+            return cls.from_json(json.loads(content))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read back what `to_json` wrote; a field that is not known is passed over.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is none.
+        """
+        name, version = document["layer_name"], document["version"]
+        _require(document["schema"] == SCHEMA, "schema")
+        _require(is_layer_name(name), "layer_name")
+        _require(version_in(document["layer_version_arn"], name) == version, "layer_version_arn")
+        _require(document["architecture"] in ARCHITECTURES, "architecture")
+        _require(document["runtime"] in RUNTIMES, "runtime")
+        for moment in ("released", "built"):
+            _require(bool(_TIME.fullmatch(document[moment])), moment)
+        seconds = document["import_seconds"]
+        watch = document["watch"]
+        _require(watch["rebuild"] in (None, REBUILD_FIXED), "rebuild")
+        return cls(
+            layer_name=name,
+            version=version,
+            layer_version_arn=document["layer_version_arn"],
+            architecture=document["architecture"],
+            runtime=document["runtime"],
+            released=document["released"],
+            built=document["built"],
+            input={
+                part: str(document["input"][part]) for part in ("bucket", "key", "version_id", "sequencer")
+            },
+            zip_key=str(document["zip_key"]),
+            code_sha256=str(document["code_sha256"]),
+            zip_bytes=int(document["bytes"]),
+            unzipped_bytes=int(document["unzipped_bytes"]),
+            description=_text(document["description"], _LONGEST_LICENSE),
+            license=_text(document["license"], _LONGEST_LICENSE),
+            packages=tuple(_package(one) for one in document["packages"]),
+            system_packages=tuple(_system_package(one) for one in document["system_packages"]),
+            import_seconds=None if seconds is None else float(seconds),
+            shared_with=tuple(map(str, document["shared_with"])),
+            warnings=tuple(map(str, document["warnings"])),
+            rebuild=watch["rebuild"],
+            ignore={str(one): str(why) for one, why in watch["ignore"].items()},
+        )
+
+
+def _require(holds: bool, part: str) -> None:
+    if not holds:
+        raise ValueError(f"its {part} is none")
+
+
+def _text(value: Any, longest: int = _LONGEST_TEXT) -> str | None:
+    if value is None:
+        return None
+    return wording.shortened(wording.visible(wording.shortened(str(value), longest)), longest)
+
+
+def _package(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": _text(document["name"]),
+        "version": _text(document["version"]),
+        "license": _text(document["license"]),
+        "unzipped_bytes": int(document["unzipped_bytes"]),
+        # Nobody tells it of what was built before it was asked for, or of an index that does not say.
+        "publisher": _publisher(document.get("publisher")),
+    }
+
+
+def _publisher(document: Mapping[str, Any] | None) -> dict[str, str | None] | None:
+    if document is None:
+        return None
+    fields = sorted(document.items())[:_MOST_FIELDS]
+    return {
+        "kind": _text(document["kind"]),
+        **{str(_text(str(name))): _text(value) for name, value in fields},
+    }
+
+
+def _system_package(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _text(document[name]) for name in ("name", "version", "license")}
+
+
+def _warnings(warnings: Iterable[str]) -> list[str]:
+    listed = [wording.sentence(str(one)) for one in warnings]
+    rest = len(listed) - _MOST_WARNINGS
+    return [*listed[:_MOST_WARNINGS], *([f"And {rest} more, in the manifest."] if rest > 0 else [])]
