@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -25,13 +25,29 @@ def write_if_unchanged(s3: S3Client, bucket: str, key: str, etag: str | None, bo
     Returns:
         Whether it was written; else read again. A write whose answer got lost counts as lost, too.
     """
+    return put_if_unchanged(s3, bucket, key, etag, body, ContentType="application/json") is not None
+
+
+def put_if_unchanged(
+    s3: S3Client, bucket: str, key: str, etag: str | None, body: bytes, **more: Any
+) -> str | None:
+    """The same for any object.
+
+    Args:
+        s3: S3.
+        bucket: The bucket.
+        key: The object's.
+        etag: The one that it has; None for no object.
+        body: What to write.
+        more: What else PutObject is to be told, such as ContentType.
+
+    Returns:
+        The new object's ETag; None if the race is lost.
+    """
+    condition: dict[str, Any] = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
     try:
-        if etag is None:
-            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*")
-        else:
-            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfMatch=etag)
+        return s3.put_object(Bucket=bucket, Key=key, Body=body, **condition, **more)["ETag"]
     except ClientError as error:
         if error_code(error) not in _LOST_RACE:
             raise
-        return False
-    return True
+        return None

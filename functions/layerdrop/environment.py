@@ -109,6 +109,25 @@ class ReleaseLayerEnvironment:
 
 
 @dataclass(frozen=True)
+class UpdateCatalogueEnvironment:
+    """What UpdateCatalogue is told: the bucket with the catalogue, and whose layers are in it: the stack's,
+    in this region and account.
+    """
+
+    bucket: str
+    stack: str
+    region: str
+    account: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing; Lambda sets the region's."""
+        return cls(
+            environ["BUCKET_NAME"], environ["STACK_NAME"], environ["AWS_REGION"], environ["ACCOUNT_ID"]
+        )
+
+
+@dataclass(frozen=True)
 class WriteManifestEnvironment:
     """What WriteManifest is told: the bucket with the reports, the state machine, the parts' logs."""
 

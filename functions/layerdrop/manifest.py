@@ -70,7 +70,8 @@ class PublishedVersion:
 class Outcome:
     """What became of a target: a released version with the builder's report and its trial, or a problem.
 
-    `lock_key` is where the job left the lock of what is in the version.
+    `lock_key` is where the job left the lock of what is in the version. `warnings` are those that neither the
+    builder nor the trial could give.
     """
 
     target: Target
@@ -79,6 +80,7 @@ class Outcome:
     problem: Problem | None = None
     trial: Trial | None = None
     lock_key: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as an entry of the manifest's `layers`."""
@@ -111,6 +113,7 @@ class Outcome:
             "warnings": [
                 *(self.report.warnings if self.report else ()),
                 *(self.trial.warnings if self.trial else ()),
+                *self.warnings,
             ],
             "error": self.problem.to_json() if self.problem else None,
         }

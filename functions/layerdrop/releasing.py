@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from layerdrop.aws import TryLaterError, error_code
 from layerdrop.layer_versions import version_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from layerdrop.candidates import Candidates
+    from layerdrop.catalogue.releases import Releases
     from layerdrop.layer_users import LayerUsers
     from layerdrop.layer_versions import LayerVersions
     from layerdrop.target import Target
@@ -29,12 +30,14 @@ class LayerReleaser:
         versions: the layers' versions and pointers.
         candidates: what is published and not released.
         users: the functions that use layers.
+        releases: what the catalogue is to know of versions.
         keep_versions: how many versions of a layer to keep, 0 for all.
     """
 
     versions: LayerVersions
     candidates: Candidates
     users: LayerUsers
+    releases: Releases
     keep_versions: int = 0
 
     def release(self, target: Target, arn: str, execution: str) -> None:
@@ -111,5 +114,11 @@ class LayerReleaser:
         if used is None:
             return
         for item in alone:
-            if item["LayerVersionArn"] not in used:
-                self.versions.retire(layer_name, item["Version"])
+            if item["LayerVersionArn"] in used:
+                continue
+            try:
+                self.releases.delete(layer_name, item["Version"])
+            except (ClientError, BotoCoreError):
+                # The catalogue keeps no layer from being released: version and document go with the next one.
+                continue
+            self.versions.retire(layer_name, item["Version"])

@@ -8,15 +8,31 @@ manifests. Their schema is schemas/release.schema.json.
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from botocore.exceptions import ClientError
+
 from layerdrop import wording
+from layerdrop.aws import error_code
+from layerdrop.conditional_write import ATTEMPTS, write_if_unchanged
+from layerdrop.objects import GONE
+from layerdrop.sequencer import is_newer
 from layerdrop.target import ARCHITECTURES, REBUILD_FIXED, RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from mypy_boto3_s3 import S3Client
+
+    from layerdrop.build_input import BuildInput
+    from layerdrop.manifest import PublishedVersion
+    from layerdrop.report import BuiltLayer, Report
+    from layerdrop.target import Target
+    from layerdrop.trial import Trial
 
 SCHEMA: Final = "layerdrop/release/1"
 PREFIX: Final = "catalogue/releases/"
@@ -34,6 +50,7 @@ _LONGEST_LICENSE: Final = 512  # API_PublishLayerVersion
 _MOST_PACKAGES: Final = 5000
 _MOST_WARNINGS: Final = 50
 _MOST_FIELDS: Final = 8
+_MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 def is_layer_name(name: object) -> bool:
@@ -158,6 +175,7 @@ class Release:
         for moment in ("released", "built"):
             _require(bool(_TIME.fullmatch(document[moment])), moment)
         seconds = document["import_seconds"]
+        _require(seconds is None or 0 <= float(seconds) < math.inf, "import_seconds")
         watch = document["watch"]
         _require(watch["rebuild"] in (None, REBUILD_FIXED), "rebuild")
         return cls(
@@ -227,3 +245,160 @@ def _warnings(warnings: Iterable[str]) -> list[str]:
     listed = [wording.sentence(str(one)) for one in warnings]
     rest = len(listed) - _MOST_WARNINGS
     return [*listed[:_MOST_WARNINGS], *([f"And {rest} more, in the manifest."] if rest > 0 else [])]
+
+
+def release_of(
+    build_input: BuildInput,
+    target: Target,
+    published: PublishedVersion,
+    report: Report,
+    layer: BuiltLayer,
+    trial: Trial | None,
+    at: str,
+) -> Release:
+    """What there is to say of a version that was released at a time (ISO 8601 in UTC)."""
+    passed = trial is not None and trial.result == "passed"
+    return Release(
+        layer_name=target.layer_name,
+        version=published.version,
+        layer_version_arn=published.layer_version_arn,
+        architecture=target.architecture,
+        runtime=target.runtime,
+        released=at,
+        built=at,
+        input={
+            "bucket": build_input.bucket,
+            "key": build_input.key,
+            "version_id": build_input.version_id,
+            "sequencer": build_input.sequencer,
+        },
+        zip_key=published.zip_key,
+        code_sha256=layer.code_sha256,
+        zip_bytes=layer.zip.bytes,
+        unzipped_bytes=layer.zip.unzipped_bytes,
+        description=layer.description,
+        license=layer.license,
+        packages=tuple(map(_package, report.packages)),
+        system_packages=tuple(map(_system_package, report.system_packages)),
+        import_seconds=round(sum(trial.imports_ms.values()) / 1000, 3) if trial and passed else None,
+        shared_with=target.share_with,
+        warnings=(*report.warnings, *(trial.warnings if trial else ())),
+        rebuild=target.rebuild or None,
+        ignore=_ignored(target.vulnerability_ignore),
+    )
+
+
+def _ignored(entries: Iterable[str]) -> dict[str, str]:
+    """The reasons by id, of texts such as `GHSA-48p4-8xcf-vxj5: no redirects`."""
+    parted = (entry.partition(":") for entry in entries)
+    return {name.strip(): reason.strip() for name, _, reason in parted}
+
+
+def publisher_changes(release: Release, previous: Release) -> tuple[str, ...]:
+    """Say which packages were published by somebody else than in the layer's version before.
+
+    Workflow and environment are left aside: who may change the one, may change the other.
+    """
+    before = {one["name"]: one for one in previous.packages}
+    warnings = []
+    for package in release.packages:
+        old = before.get(package["name"])
+        if old is None or old["publisher"] is None or _who(package) == _who(old):
+            continue
+        now, was = f"{package['name']} {package['version']}", _named(old["publisher"])
+        if package["publisher"]:
+            told = f"{now} was published by {_named(package['publisher'])}, {old['version']} by {was}"
+        else:
+            told = f"Nothing tells who published {now}; {old['version']} was published by {was}"
+        warnings.append(f"{told}: see whether its project says so, too.")
+    return tuple(map(wording.sentence, warnings))
+
+
+def _who(package: Mapping[str, Any]) -> dict[str, Any] | None:
+    publisher = package["publisher"]
+    if publisher is None:
+        return None
+    return {name: value for name, value in publisher.items() if name not in ("workflow", "environment")}
+
+
+def _named(publisher: Mapping[str, Any]) -> str:
+    rest = (str(value) for name, value in sorted(publisher.items()) if name != "kind" and value)
+    who = publisher.get("repository") or ", ".join(rest) or "somebody"
+    return f"{who} ({publisher['kind']})"
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The documents in the bucket."""
+
+    s3: S3Client
+    bucket: str
+
+    def write(self, release: Release) -> None:
+        """Write a document; when the version was released first stays, and so does what is newer.
+
+        Raises:
+            RuntimeError: others kept writing at the same time.
+        """
+        for _ in range(ATTEMPTS):
+            etag, found = self._find(release.key)
+            written = release
+            if found and found.layer_version_arn == release.layer_version_arn:
+                if found.input["key"] == release.input["key"] and is_newer(
+                    found.input["sequencer"], than=release.input["sequencer"]
+                ):
+                    return
+                written = replace(release, released=found.released)
+            if write_if_unchanged(self.s3, self.bucket, release.key, etag, written.to_bytes()):
+                return
+        raise RuntimeError(f"{release.key} changed at each of {ATTEMPTS} attempts to write it")
+
+    def read(self, layer_name: str, version: int) -> Release | None:
+        """A version's document; None if there is none, or what is there is none of it."""
+        return self._find(release_key(layer_name, version))[1]
+
+    def delete(self, layer_name: str, version: int) -> None:
+        """Delete a version's document, if there is one."""
+        self.s3.delete_object(Bucket=self.bucket, Key=release_key(layer_name, version))
+
+    def listed(self, layer_name: str | None = None) -> dict[str, dict[int, str]]:
+        """The ETags of the documents of a layer, or of all layers: by layer name and version."""
+        found: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        prefix = f"{PREFIX}{layer_name}/" if layer_name else PREFIX
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                if of := released_by(item["Key"]):
+                    found[of[0]][of[1]] = item["ETag"]
+        return dict(found)
+
+    def before(self, layer_name: str, version: int) -> Release | None:
+        """The document of the version before this one that is known, even if it was deleted since.
+
+        ReleaseLayer may have retired it only just, so S3 is asked for what the bucket keeps of it.
+        """
+        newest: dict[int, str] = {}
+        pages = self.s3.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, Prefix=f"{PREFIX}{layer_name}/"
+        )
+        for page in pages:
+            for item in page.get("Versions", ()):  # of each key the newest first
+                of = released_by(item["Key"])
+                if of and of[0] == layer_name and of[1] < version:
+                    newest.setdefault(of[1], item["VersionId"])
+        if not newest:
+            return None
+        number = max(newest)
+        return self._find(release_key(layer_name, number), newest[number])[1]
+
+    def _find(self, key: str, version_id: str | None = None) -> tuple[str | None, Release | None]:
+        """ETag of what lies there, and what it is, if it is of that key."""
+        place: dict[str, Any] = {"VersionId": version_id} if version_id else {}
+        try:
+            response = self.s3.get_object(Bucket=self.bucket, Key=key, **place)
+        except ClientError as error:
+            if error_code(error) not in GONE:
+                raise
+            return None, None
+        with response["Body"] as body:
+            release = Release.read(body.read(_MAX_BYTES))
+        return response["ETag"], release if release and release.key == key else None

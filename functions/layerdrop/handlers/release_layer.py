@@ -10,6 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from layerdrop.aws import lambda_client, patient, s3_client, ssm_client
 from layerdrop.build_input import BuildInput
 from layerdrop.candidates import Candidates
+from layerdrop.catalogue.releases import Releases
 from layerdrop.claims import ClaimStore
 from layerdrop.environment import ReleaseLayerEnvironment
 from layerdrop.input_versions import InputVersions
@@ -34,6 +35,7 @@ RELEASER = LayerReleaser(
     LAYERS,
     Candidates(S3, ENVIRONMENT.bucket, LAYERS),
     LayerUsers(LAYERS.lambda_client),
+    Releases(S3, ENVIRONMENT.bucket),
     ENVIRONMENT.keep_versions,
 )
 

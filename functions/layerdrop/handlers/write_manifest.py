@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop.aws import events_client, s3_client, step_functions_client
 from layerdrop.build_input import BuildInput, Execution
+from layerdrop.catalogue.releases import Releases, publisher_changes, release_of
 from layerdrop.end_event import SUPERSEDED, Bus, end_event
 from layerdrop.environment import WriteManifestEnvironment
 from layerdrop.errors import BuildError
@@ -34,15 +36,20 @@ S3 = s3_client()
 STEP_FUNCTIONS = step_functions_client()
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 MANIFESTS = ManifestStore(S3, InputVersions(S3))
+RELEASES = Releases(S3, ENVIRONMENT.bucket)
 BUS = Bus(events_client())
+
+_FOR_THE_ANSWER_MS = 15_000
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 @failures_logged
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     """Write the end state of a build, unless there is a newer upload, and tell of it on the bus.
+
+    What was released is written down for the catalogue before.
 
     The state machine calls it as its last step, and goes by the status returned. Others call it for builds
     that ended otherwise: see `unanswered`.
@@ -51,7 +58,7 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, str]:
     now = clock.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.state_machine_arn, ENVIRONMENT.logs, clock)
     if lost is None:
-        return {"status": _answer(_manifest(event, now))}
+        return {"status": _answer(_manifest(event, now, context))}
     if arn := event.get("detail", {}).get("executionArn"):
         name_work(arn.rpartition(":")[2])
     for build in lost:
@@ -87,13 +94,39 @@ def _answer(manifest: Manifest, unless: Collection[Status] = (), *, told: bool =
     return status
 
 
-def _manifest(event: Mapping[str, Any], now: str) -> Manifest:
+def _manifest(event: Mapping[str, Any], now: str, context: LambdaContext) -> Manifest:
     build_input = BuildInput.from_json(event["input"])
     execution = Execution.from_json(event["execution"])
     name_work(execution.name, key=build_input.key)
     if "error" in event:
         return finished(build_input, execution, now, problem=plan_problem(event["error"], ENVIRONMENT.logs))
-    return finished(build_input, execution, now, [_outcome(outcome) for outcome in event["outcomes"]])
+    outcomes = [_outcome(outcome) for outcome in event["outcomes"]]
+    noted = [_noted(build_input, outcome, now, context) for outcome in outcomes]
+    return finished(build_input, execution, now, noted)
+
+
+def _noted(build_input: BuildInput, outcome: Outcome, now: str, context: LambdaContext) -> Outcome:
+    """Write down what was released, and what of it people are to be warned of.
+
+    The catalogue is no part of the answer, which comes whatever becomes of this.
+    """
+    report, published = outcome.report, outcome.published
+    if published is None or report is None or report.layer is None:
+        return outcome
+    if context.get_remaining_time_in_millis() < _FOR_THE_ANSWER_MS:
+        logger.error("No time to write down a release", layer=outcome.target.layer_name)
+        metrics.add_metric("CatalogueWriteFailed", MetricUnit.Count, 1)
+        return outcome
+    try:
+        release = release_of(build_input, outcome.target, published, report, report.layer, outcome.trial, now)
+        before = RELEASES.before(release.layer_name, release.version)
+        told = publisher_changes(release, before) if before else ()
+        RELEASES.write(replace(release, warnings=(*release.warnings, *told)))
+    except Exception:  # noqa: BLE001 (whatever it is, the answer comes)
+        logger.exception("A release was not written down", layer=outcome.target.layer_name)
+        metrics.add_metric("CatalogueWriteFailed", MetricUnit.Count, 1)
+        return outcome
+    return replace(outcome, warnings=told)
 
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:

@@ -62,6 +62,9 @@ ENVIRONMENT = {
     "TRIAL_ROLE_ARN": "arn:aws:iam::123456789012:role/layerdrop-trial",
     "TRIAL_PREFIX": "layerdrop-try-",
     "PENDING_SECONDS": "120",
+    "STACK_NAME": "layerdrop",
+    "AWS_REGION": "us-east-1",
+    "ACCOUNT_ID": "123456789012",
 }
 
 

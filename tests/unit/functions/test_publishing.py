@@ -13,6 +13,7 @@ from botocore.stub import Stubber
 
 from layerdrop.aws import TryLaterError
 from layerdrop.candidates import Candidate, Candidates
+from layerdrop.catalogue.releases import Releases
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.layer_users import LayerUsers
 from layerdrop.layer_versions import LayerVersions
@@ -66,9 +67,10 @@ class Publisher:
         lambda_ = lambda_ or account.lambda_
         layers = LayerVersions(lambda_, ssm or account.ssm)
         candidates = Candidates(s3 or account.s3, account.bucket, layers)
+        releases = Releases(s3 or account.s3, account.bucket)
         return cls(
             LayerPublisher(layers, publishing or lambda_, candidates, account.bucket),
-            LayerReleaser(layers, candidates, LayerUsers(lambda_), keep_versions),
+            LayerReleaser(layers, candidates, LayerUsers(lambda_), releases, keep_versions),
         )
 
 
@@ -234,7 +236,7 @@ def test_a_conflict_is_fine_if_the_grant_is_there(organization: bool, there: boo
             expected_params=request,
         )
         stub.add_response("get_layer_version_policy", policy(sid) if there else policy("other"), where)
-        releaser = LayerReleaser(LayerVersions(client, None), None, None)  # type: ignore[arg-type]
+        releaser = LayerReleaser(LayerVersions(client, None), None, None, None)  # type: ignore[arg-type]
         with nullcontext() if there else pytest.raises(TryLaterError):
             releaser._share(TARGET.layer_name, 7, [grantee])
         stub.assert_no_pending_responses()
