@@ -1,1 +1,1 @@
-"""The catalogue: every layer of the stack, in one document and on one page."""
+"""The catalogue: what is known of each layer, as an index and as a page."""
