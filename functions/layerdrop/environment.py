@@ -42,12 +42,9 @@ class PlanBuildEnvironment:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
         """Raises KeyError when a variable is missing, ValueError when the runtime is unknown."""
-        default_runtime = environ["DEFAULT_RUNTIME"]
-        if default_runtime not in RUNTIMES:
-            raise ValueError(f"DEFAULT_RUNTIME is {default_runtime!r}, which is none of {RUNTIMES}")
         return cls(
             environ["BUCKET_NAME"],
-            default_runtime,
+            _runtime(environ["DEFAULT_RUNTIME"]),
             {
                 architecture: Workshop(
                     queue=environ[f"{architecture.upper()}_QUEUE_ARN"],
@@ -128,6 +125,36 @@ class UpdateCatalogueEnvironment:
 
 
 @dataclass(frozen=True)
+class WatchLayersEnvironment:
+    """What WatchLayers is told: the bucket, whose layers these are, the runtime that needs no naming, whom it
+    asks (a database's address, empty for nobody), which function resolves (empty for none), what builds.
+    """
+
+    bucket: str
+    stack: str
+    region: str
+    account: str
+    default_runtime: Runtime
+    vulnerability_database: str
+    resolve_layer: str
+    state_machine_arn: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises KeyError when a variable is missing, ValueError when the runtime is unknown."""
+        return cls(
+            environ["BUCKET_NAME"],
+            environ["STACK_NAME"],
+            environ["AWS_REGION"],
+            environ["ACCOUNT_ID"],
+            _runtime(environ["DEFAULT_RUNTIME"]),
+            environ["VULNERABILITY_DATABASE"],
+            environ["RESOLVE_LAYER"],
+            environ["STATE_MACHINE_ARN"],
+        )
+
+
+@dataclass(frozen=True)
 class WriteManifestEnvironment:
     """What WriteManifest is told: the bucket with the reports, the state machine, the parts' logs."""
 
@@ -151,3 +178,10 @@ class WriteManifestEnvironment:
                 write=environ["AWS_LAMBDA_LOG_GROUP_NAME"],
             ),
         )
+
+
+def _runtime(name: str) -> Runtime:
+    for runtime in RUNTIMES:
+        if runtime == name:
+            return runtime
+    raise ValueError(f"DEFAULT_RUNTIME is {name!r}, which is none of {RUNTIMES}")

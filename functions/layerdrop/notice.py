@@ -1,6 +1,6 @@
-"""What a chat channel and a mail say of a failed build: a custom notification of Amazon Q Developer.
+"""What a chat channel and a mail say of a failed build, and of what is known against a layer.
 
-Other messages it drops without a word:
+It is a custom notification of Amazon Q Developer, which drops all else without a word:
 https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html
 """
 
@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # What chats would make a link or a call for everybody of: <!channel>, <http://x|y>, <@U1>, [x](http://x).
 # Comparisons as in numpy<2 stay.
@@ -27,20 +27,30 @@ def notice(
         manifest: Bucket and key of the manifest.
         error: Code, message and hint.
     """
+    return custom(
+        f"No layer could be made from {plain(build_input['key'])}",
+        f"{error['code']}: {plain(error['message'])}",
+        [
+            *([plain(error["hint"])] if error["hint"] else []),
+            f"The whole answer: s3://{manifest['bucket']}/{plain(manifest['key'])}",
+        ],
+    )
+
+
+def custom(title: str, description: str, next_steps: Sequence[str]) -> dict[str, Any]:
+    """The form of such a notification; what others wrote in it has to be `plain`."""
     return {
         "version": "1.0",
         "source": "custom",
         "content": {
             "textType": "client-markdown",
-            "title": f"No layer could be made from {_plain(build_input['key'])}",
-            "description": f"{error['code']}: {_plain(error['message'])}",
-            "nextSteps": [
-                *([_plain(error["hint"])] if error["hint"] else []),
-                f"The whole answer: s3://{manifest['bucket']}/{_plain(manifest['key'])}",
-            ],
+            "title": title,
+            "description": description,
+            "nextSteps": list(next_steps),
         },
     }
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text with nothing in it that a chat would make a link or a call of."""
     return _MARKUP.sub(r"\g<0> ", text)
