@@ -28,6 +28,7 @@ LIMITS: Mapping[tuple[str, str], tuple[int, str]] = {
     ("AWS::Batch::JobQueue", "JobQueueName"): (128, r"[\w-]+"),
     ("AWS::Chatbot::MicrosoftTeamsChannelConfiguration", "ConfigurationName"): (128, r"[\w-]+"),
     ("AWS::Chatbot::SlackChannelConfiguration", "ConfigurationName"): (128, r"[\w-]+"),
+    ("AWS::CloudFront::Function", "Name"): (64, r"[\w-]+"),
     ("AWS::CloudWatch::Alarm", "AlarmName"): (255, r".+"),
     ("AWS::CloudWatch::Dashboard", "DashboardName"): (255, r"[\w-]+"),
     ("AWS::CodeBuild::Project", "Name"): (150, r"[\w-]+"),

@@ -55,6 +55,9 @@ UNUSED: dict[tuple[str, str], set[str]] = {
     ("AWS::IAM::Role", "Description"): {"iam:UpdateRoleDescription"},
     ("AWS::IAM::Role", "ManagedPolicyArns"): {"iam:AttachRolePolicy", "iam:DetachRolePolicy"},
     ("AWS::IAM::Role", "MaxSessionDuration"): {"iam:UpdateRole"},
+    ("AWS::Lambda::EventSourceMapping", "KmsKeyArn"): {
+        "kms:DescribeKey", "kms:GenerateDataKey", "kms:Decrypt",
+    },
     ("AWS::Lambda::Function", "CapacityProviderConfig"): {"lambda:PassCapacityProvider"},
     ("AWS::Lambda::Function", "CodeSigningConfigArn"): {
         "lambda:PutFunctionCodeSigningConfig", "lambda:DeleteFunctionCodeSigningConfig",
@@ -123,6 +126,10 @@ ELSEWHERE: dict[str, tuple[str, set[str]]] = {
     }),
     # So whoever has this role could make its roles any roles.
     "AWS::IAM::Role": ("for taking a boundary away", {"iam:DeleteRolePermissionsBoundary"}),
+    "AWS::CloudFront::Distribution": ("for tenants, VPC origins, staging; one is unknown to IAM", {
+        "cloudfront:CreateConnectionGroup", "cloudfront:GetConnectionGroup", "cloudfront:GetVpcOrigin",
+        "cloudfront:UpdateDistributionWithStagingConfig", "cloudfront:CreateDistributionWithTags",
+    }),
     "AWS::EC2::VPC": ("for encryption controls", {"ec2:CreateVpcEncryptionControl"}),
     "AWS::S3::Bucket": ("for metadata tables, taking settings away; one is unknown to IAM", {
         "s3:DeleteBucketTagging",
@@ -300,7 +307,7 @@ def test_rights_are_given_by_name_and_mightier_ones_for_what_is_named_after_the_
         )
         if "*" in resources:
             assert {action.partition(":")[0] for action in actions_of(statement)} <= {
-                "ec2", "batch", "chatbot", "lambda", "logs", "servicequotas"
+                "ec2", "batch", "chatbot", "cloudfront", "lambda", "logs", "servicequotas"
             }  # fmt: skip
         if {"iam:PutRolePolicy", "iam:PassRole"} & set(actions_of(statement)):
             assert [r["Fn::Sub"].endswith(":role${RolePath}${StackName}-*") for r in resources] == [True]

@@ -90,7 +90,7 @@ def check_metric(
 ) -> None:
     if namespace == "Layerdrop":
         assert name in own_metrics()
-        assert dimensions == [("service", "${AWS::StackName}")]
+        assert dimensions in ([("service", "${AWS::StackName}")], [("service", {"Ref": "AWS::StackName"})])
         variables = SOURCE["Globals"]["Function"]["Environment"]["Variables"]
         assert variables["POWERTOOLS_METRICS_NAMESPACE"] == namespace
         assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
@@ -111,7 +111,8 @@ def check_metric(
 def test_there_is_an_alarm_for_each_way_to_fail(alarms: dict[str, Any]) -> None:
     assert set(alarms) == {
         "StartBuildErrorsAlarm", "StartBuildThrottlesAlarm", "BuildsFailedAlarm", "JobsStuckAlarm",
-        "UnansweredUploadsAlarm", "UnansweredBuildsAlarm", "NoticesFailedAlarm",
+        "UnansweredUploadsAlarm", "UnansweredBuildsAlarm", "NoticesFailedAlarm", "CatalogueFailedAlarm",
+        "WatchFailedAlarm",
     }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ KEYS = {
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
 TAKES_THE_KEY = {
     "s3:GetObject": "s3", "s3:GetObjectVersion": "s3", "s3:PutObject": "s3", "sqs:SendMessage": "sqs",
+    "sqs:ReceiveMessage": "sqs",
 }  # fmt: skip
 
 
@@ -136,12 +137,12 @@ def test_a_role_may_use_the_key_for_what_it_does_with_encrypted_things_and_for_n
                 f"{service}.us-east-1.amazonaws.com" for service in services
             }, where
             assert statement["Condition"].keys() == {"StringEquals"}
-            # Reading takes Decrypt; writing and sending take GenerateDataKey, sending both.
+            # Reading and receiving take Decrypt; writing and sending take GenerateDataKey, sending both.
             wanted = {"kms:Decrypt"} | {
                 "kms:GenerateDataKey" for action in ("s3:PutObject", "sqs:SendMessage") if action in does
             }
             assert actions(statement) == wanted, where
-    assert using == 9
+    assert using == 11
 
 
 def test_without_a_key_no_role_has_one() -> None:
