@@ -196,6 +196,17 @@ def _on_parameter(action: str) -> Callable[[Given], Permissions]:
     return permissions
 
 
+def _get_parameters(given: Given) -> Permissions:
+    for name in given["Names"]:
+        yield Permission("ssm:GetParameters", _parameter({"Name": name}))
+
+
+def _list_parameters(given: Given) -> Permissions:
+    # Asked of the path as it is given, with a slash at its end or without, and of no parameter below it:
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-access.html
+    yield Permission("ssm:GetParametersByPath", _parameter({"Name": given["Path"]}))
+
+
 def _put_parameter(given: Given) -> Permissions:
     # https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-policy-conditions.html
     overwrite = str(bool(given.get("Overwrite"))).lower()
@@ -213,8 +224,11 @@ def _everywhere(action: str) -> Callable[[Given], Permissions]:
     return lambda _given: iter([Permission(action, "*")])
 
 
-def _send_message(given: Given) -> Permissions:
-    yield Permission("sqs:SendMessage", _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]))
+def _on_queue(action: str) -> Callable[[Given], Permissions]:
+    def permissions(given: Given) -> Permissions:
+        yield Permission(action, _arn("sqs", "", given["QueueUrl"].rpartition("/")[2]))
+
+    return permissions
 
 
 def _describe_stack(given: Given) -> Permissions:
@@ -261,9 +275,15 @@ TABLE: Final[Mapping[tuple[str, str], Callable[[Given], Permissions]]] = {
     ("secretsmanager", "GetSecretValue"): _on(
         "secretsmanager:GetSecretValue", "secretsmanager", "secret:", "SecretId"
     ),
-    ("sqs", "SendMessage"): _send_message,
+    ("sqs", "DeleteMessage"): _on_queue("sqs:DeleteMessage"),
+    ("sqs", "DeleteMessageBatch"): _on_queue("sqs:DeleteMessage"),
+    ("sqs", "GetQueueAttributes"): _on_queue("sqs:GetQueueAttributes"),
+    ("sqs", "ReceiveMessage"): _on_queue("sqs:ReceiveMessage"),
+    ("sqs", "SendMessage"): _on_queue("sqs:SendMessage"),
     ("ssm", "DeleteParameter"): _on_parameter("ssm:DeleteParameter"),
     ("ssm", "GetParameter"): _on_parameter("ssm:GetParameter"),
+    ("ssm", "GetParameters"): _get_parameters,
+    ("ssm", "GetParametersByPath"): _list_parameters,
     ("ssm", "PutParameter"): _put_parameter,
     ("stepfunctions", "DescribeExecution"): _on("states:DescribeExecution", "states", "", "executionArn"),
     ("stepfunctions", "GetExecutionHistory"): _on("states:GetExecutionHistory", "states", "", "executionArn"),

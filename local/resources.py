@@ -164,7 +164,8 @@ def make_bucket(properties: Properties, logical_id: str, stack: Stack) -> Made:
         stack.call(
             "s3", "PutBucketNotificationConfiguration", Bucket=name, NotificationConfiguration=configuration
         )
-    return Made(name, {"Arn": arn, "DomainName": f"{name}.s3.amazonaws.com"})
+    regional = f"{name}.s3.{REGION}.amazonaws.com"
+    return Made(name, {"Arn": arn, "DomainName": f"{name}.s3.amazonaws.com", "RegionalDomainName": regional})
 
 
 def _renamed(name: str, **names: str) -> str:
@@ -275,6 +276,14 @@ def make_queue(properties: Properties, logical_id: str, stack: Stack) -> Made:
     return Made(url, {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:{name}", "QueueName": name})
 
 
+def make_queue_policy(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::SQS::QueuePolicy. It is kept; what rules send comes in without being asked."""
+    policy = json.dumps(properties.take("PolicyDocument"))
+    for url in properties.take("Queues"):
+        stack.call("sqs", "SetQueueAttributes", QueueUrl=url, Attributes={"Policy": policy})
+    return Made(stack.physical_name(logical_id))
+
+
 STRING: Final = Shape("String", {"type": "string"})
 # The API takes a map, so its shape does not know the names.
 QUEUE_ATTRIBUTES: Final = frozenset({
@@ -327,6 +336,17 @@ def make_event_invoke_config(properties: Properties, logical_id: str, stack: Sta
         raise TemplateError("only $LATEST can be configured here")
     stack.call("lambda", "PutFunctionEventInvokeConfig", **properties.take_all())
     return Made(stack.physical_name(logical_id))
+
+
+def make_event_source_mapping(properties: Properties, logical_id: str, stack: Stack) -> Made:
+    """AWS::Lambda::EventSourceMapping of a queue; of other sources nothing is taken here."""
+    source = str(properties.left.get("EventSourceArn", ""))
+    if not source.startswith("arn:aws:sqs:") or source.endswith(".fifo"):
+        raise TemplateError(f"the source {source} of {logical_id} is not served here")
+    if answers := properties.left.get("FunctionResponseTypes"):
+        raise TemplateError(f"answers of {answers[0]} are not read here")
+    mapping = stack.call("lambda", "CreateEventSourceMapping", **properties.take_all())
+    return Made(mapping["UUID"], {"Id": mapping["UUID"]})
 
 
 def make_state_machine(properties: Properties, logical_id: str, stack: Stack) -> Made:
@@ -538,6 +558,7 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::Lambda::EventInvokeConfig": make_event_invoke_config,
+    "AWS::Lambda::EventSourceMapping": make_event_source_mapping,
     "AWS::Lambda::Function": make_function,
     "AWS::Lambda::Permission": make_permission,
     "AWS::Logs::LogGroup": make_log_group,
@@ -546,6 +567,7 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "AWS::SNS::Topic": make_topic,
     "AWS::SNS::TopicPolicy": make_topic_policy,
     "AWS::SQS::Queue": make_queue,
+    "AWS::SQS::QueuePolicy": make_queue_policy,
     "AWS::StepFunctions::StateMachine": make_state_machine,
 }
 

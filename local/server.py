@@ -37,6 +37,7 @@ from local.gaps.batch import BatchService
 from local.gaps.cloudformation import CloudFormationService
 from local.gaps.events import EventsService
 from local.gaps.s3 import S3Service
+from local.gaps.sqs import SqsService
 from local.gaps.stepfunctions import StepFunctionsService
 from local.gate import ROLE, Gate
 from local.keys import Key, Keyring
@@ -147,6 +148,7 @@ class EmbeddedAws:
             environment = child_environment(reached_at, FOR_THE_BUILDER)
             batch = BatchService(self._images, environment, Slots(self._cores), key_of)
             step_functions = StepFunctionsService(self.clients)
+            queues = SqsService(self.clients, self._lambda.invoke)
             self._stacks = CloudFormationService()
 
             # Stopping goes through this list upwards: what starts work ends first, what remembers it last.
@@ -155,6 +157,7 @@ class EmbeddedAws:
             undo.callback(self.clients.close)
             undo.callback(server.stop)
             undo.callback(step_functions.join, STOP_SECONDS)
+            undo.callback(queues.close)
             undo.callback(asynchronous.close)
             undo.callback(self._workers.close)
             undo.callback(self.creation.close)
@@ -167,6 +170,7 @@ class EmbeddedAws:
             objects.install(replacements)
             batch.install(replacements)
             step_functions.install(replacements)
+            queues.install(replacements)
             EventsService(self._lambda.send).install(replacements)
             self._stacks.install(replacements)
             server.start()

@@ -43,7 +43,7 @@ from local.gaps.functions import (
 from local.lambda_async import AsyncInvocations, FailureHandling
 from local.lambda_code import LIMIT, Code
 from local.lambda_log import tail
-from local.lambda_runtime import Function, Sandbox, ShutDownError, Workers
+from local.lambda_runtime import Answer, Function, Sandbox, ShutDownError, Workers
 from local.settings import ACCOUNT_ID, REGION
 
 KNOWN_RUNTIMES: Final = frozenset(f"python3.{minor}" for minor in range(8, 15))
@@ -112,6 +112,14 @@ class LambdaService:
             dead_letters=vars(function).get("dead_letter_config", {}).get("TargetArn"),
         )
         self._asynchronous.accept(self._described(function), event, handling)
+
+    def invoke(self, function: LambdaFunction, event: object) -> Answer:
+        """Invoke as Lambda does for an event source mapping: once, and with the answer to the caller.
+
+        Raises:
+            ShutDownError: The embedded AWS stops.
+        """
+        return self._workers.invoke(self._described(function), event)
 
     def layer_content(self, name: str, version: str) -> bytes:
         """Return the zip file of a layer version, as Lambda serves it."""
