@@ -93,7 +93,7 @@ class _Poller:
         self._mapping = mapping
         self._queue = queue
         self._invoke = invoke
-        self._url = str(queue.url(clients.get("sqs").meta.endpoint_url))
+        self._url = f"{clients.get('sqs').meta.endpoint_url}/{ACCOUNT_ID}/{queue.name}"
         self._function: LambdaFunction = lambda_backends[ACCOUNT_ID][REGION].get_function(
             mapping.function_arn
         )

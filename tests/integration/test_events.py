@@ -28,7 +28,12 @@ Resources:
           PolicyDocument:
             Version: "2012-10-17"
             Statement:
-              {Effect: Allow, Action: [sqs:SendMessage, s3:ListBucket, lambda:InvokeFunction], Resource: "*"}
+              - Effect: Allow
+                Action: [sqs:SendMessage, s3:ListBucket, lambda:InvokeFunction]
+                Resource: "*"
+              - Effect: Allow
+                Action: [sqs:ReceiveMessage, sqs:DeleteMessage, sqs:GetQueueAttributes]
+                Resource: !GetAtt Paintings.Arn
   Bucket:
     Type: AWS::S3::Bucket
     Properties:
@@ -85,7 +90,34 @@ Resources:
         MaximumRetryAttempts: 0
         DestinationConfig:
           OnFailure: {Type: Lambda, Destination: !GetAtt Note.Arn}
+  Paintings:
+    Type: AWS::SQS::Queue
+    Properties:
+      VisibilityTimeout: 3600
+      RedrivePolicy: {deadLetterTargetArn: !GetAtt Rejected.Arn, maxReceiveCount: 3}
+  Rejected:
+    Type: AWS::SQS::Queue
+  Painted:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [painters]}
+      Targets: [{Id: Queue, Arn: !GetAtt Paintings.Arn}]
+  Take:
+    Type: AWS::Serverless::Function
+    Properties:
+      <<: *noting
+      Handler: tell.take
+      Events:
+        Queue:
+          Type: SQS
+          Properties:
+            Queue: !GetAtt Paintings.Arn
+            BatchSize: 100
+            MaximumBatchingWindowInSeconds: 1
+            ScalingConfig: {MaximumConcurrency: 2}
 Outputs:
+  Paintings: {Value: !Ref Paintings}
+  Rejected: {Value: !Ref Rejected}
   Fail: {Value: !Ref Fail}
   Bucket: {Value: !Ref Bucket}
   Queue: {Value: !Ref Tellers}
@@ -112,6 +144,12 @@ def handler(event, context):
         raise ValueError("told to fail")
 def note(event, context):
     sqs.send_message(QueueUrl=os.environ["QUEUE"], MessageBody=json.dumps({"noted": event}))
+def take(event, context):
+    numbers = [json.loads(record["body"])["detail"]["number"] for record in event["Records"]]
+    noted = {"took": numbers, "source": event["Records"][0]["eventSource"]}
+    sqs.send_message(QueueUrl=os.environ["QUEUE"], MessageBody=json.dumps({"noted": noted}))
+    if 13 in numbers:
+        raise ValueError("told to fail")
 def fail(event, context):
     raise ValueError("told to fail")
 """
@@ -286,6 +324,52 @@ def test_a_rule_tells_a_function_of_events_that_match(aws: EmbeddedAws, told: To
     note = told.noted(lambda note: note.get("source") == "tests")
     assert note["detail"] == {"colour": "green", "number": 2}
     assert note["detail-type"] == "paint"
+
+
+def waiting(aws: EmbeddedAws, queue: str) -> tuple[int, int]:
+    """How many messages of a queue can be seen, and how many somebody has taken."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    told = aws.clients.get("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return int(told[names[0]]), int(told[names[1]])
+
+
+def paint(aws: EmbeddedAws, *numbers: int) -> None:
+    for number in numbers:
+        entry = {"Source": "painters", "DetailType": "paint", "Detail": json.dumps({"number": number})}
+        aws.clients.get("events").put_events(Entries=[entry])
+
+
+def test_a_function_takes_what_a_rule_puts_into_a_queue_many_at_a_time(
+    aws: EmbeddedAws, stack: Deployment, told: Told
+) -> None:
+    paint(aws, *range(100, 130))
+
+    def takes() -> list[list[int]]:
+        told._found("", 1)
+        notes = [record["noted"] for record in told._seen if "took" in record.get("noted", {})]
+        assert {note["source"] for note in notes} <= {"aws:sqs"}
+        return [[number for number in note["took"] if number >= 100] for note in notes]
+
+    eventually(lambda: sum(map(len, takes())) >= 30, 20)
+    taken = [numbers for numbers in takes() if numbers]
+    assert sorted(number for numbers in taken for number in numbers) == list(range(100, 130))
+    assert len(taken) < 30, "not one by one"
+    eventually(lambda: waiting(aws, stack.outputs["Paintings"]) == (0, 0), 20)
+    assert waiting(aws, stack.outputs["Rejected"]) == (0, 0)
+
+
+def test_what_a_function_fails_at_comes_again_and_then_goes_to_the_other_queue(
+    aws: EmbeddedAws, stack: Deployment, told: Told
+) -> None:
+    paint(aws, 13)
+    eventually(lambda: waiting(aws, stack.outputs["Rejected"]) == (1, 0), 20)
+    told._found("", 1)
+    tries = [record for record in told._seen if 13 in record.get("noted", {}).get("took", [])]
+    assert len(tries) == 3
+    assert waiting(aws, stack.outputs["Paintings"]) == (0, 0)
+    sqs = aws.clients.get("sqs")
+    [message] = sqs.receive_message(QueueUrl=stack.outputs["Rejected"])["Messages"]
+    assert json.loads(message["Body"])["detail"] == {"number": 13}
 
 
 def test_what_a_function_prints_is_in_its_log_group(aws: EmbeddedAws, stack: Deployment) -> None:

@@ -163,6 +163,27 @@ def test_every_operation_is_known_by_its_request(service: str) -> None:
             {"QueueUrl": "http://127.0.0.1:9/123456789012/q", "MessageBody": "x"},
             {("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:q")},
         ),
+        (
+            "sqs",
+            "DeleteMessageBatch",
+            {"QueueUrl": "http://127.0.0.1:9/123456789012/q", "Entries": [{"Id": "0", "ReceiptHandle": "r"}]},
+            {("sqs:DeleteMessage", "arn:aws:sqs:us-east-1:123456789012:q")},
+        ),
+        (
+            "ssm",
+            "GetParametersByPath",
+            {"Path": "/layerdrop/"},
+            {("ssm:GetParametersByPath", "arn:aws:ssm:us-east-1:123456789012:parameter/layerdrop/")},
+        ),
+        (
+            "ssm",
+            "GetParameters",
+            {"Names": ["/layerdrop/a", "/layerdrop/b"]},
+            {
+                ("ssm:GetParameters", "arn:aws:ssm:us-east-1:123456789012:parameter/layerdrop/a"),
+                ("ssm:GetParameters", "arn:aws:ssm:us-east-1:123456789012:parameter/layerdrop/b"),
+            },
+        ),
     ],
 )
 def test_a_call_takes_these_permissions(

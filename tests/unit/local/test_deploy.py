@@ -70,6 +70,20 @@ def test_a_type_that_is_not_known_is_refused_by_name() -> None:
             },
             "arn:aws:sns",
         ),
+        (
+            {
+                "Resources": {
+                    "M": {
+                        "Type": "AWS::Lambda::EventSourceMapping",
+                        "Properties": {
+                            "FunctionName": "f",
+                            "EventSourceArn": "arn:aws:kinesis:us-east-1:1:s",
+                        },
+                    }
+                }
+            },
+            "arn:aws:kinesis",
+        ),
     ],
 )
 def test_whatever_is_not_known_is_refused_by_name_before_a_call(template: dict, named: str) -> None:
@@ -91,10 +105,10 @@ def test_every_type_of_the_stack_is_known() -> None:
     nested = {name: resource for name, resource in resources.items() if resource["Type"] == NESTED}
     assert nested.keys() - {"Network"} == STAND_INS.keys()  # the embedded AWS has a network
     kinds = {resource["Type"] for name, resource in resources.items() if name not in nested}
-    # There are no chats here: a stack with a channel is refused.
-    chats = {kind for kind in kinds if kind.startswith("AWS::Chatbot::")}
-    assert chats
-    assert kinds - chats <= MAKERS.keys()
+    # There are no chats here, and no CloudFront: a stack with a channel or an open catalogue is refused.
+    elsewhere = {kind for kind in kinds if kind.startswith(("AWS::Chatbot::", "AWS::CloudFront::"))}
+    assert {kind.split("::")[1] for kind in elsewhere} == {"Chatbot", "CloudFront"}
+    assert kinds - elsewhere <= MAKERS.keys()
 
 
 NAMES = "abcdef"
