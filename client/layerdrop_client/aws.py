@@ -13,13 +13,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from layerdrop_client import history
-from layerdrop_client.keys import PREFIX, is_input, manifest_key
+from layerdrop_client.keys import PREFIX, is_input, manifest_key, vulnerabilities_key
 from layerdrop_client.manifests import Manifest
 from layerdrop_client.problems import CommandError
 from layerdrop_client.syncing import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import timedelta
 
     from layerdrop_client.place import Place
 
@@ -167,6 +168,19 @@ class Aws:
         found = Manifest.read(content) if content is not None else None
         return found if found and found.key == key else None
 
+    def findings(self, key: str, name: str, version: int) -> list[Mapping[str, Any]]:
+        """What the watch knows against a version of a layer, the worst first; empty without a watch, too."""
+        try:
+            document = json.loads(self._read(vulnerabilities_key(key)) or b"null")
+        except (ValueError, RecursionError):
+            document = None
+        match document:
+            case {"layers": {**layers}}:
+                match layers.get(name):
+                    case {"version": int() as watched, "findings": [*found]} if watched == version:
+                        return [one for one in found if isinstance(one, dict)]
+        return []
+
     def manifests(self, key: str) -> Iterator[Manifest]:
         """All that are kept of an input, the newest first."""
         wanted = manifest_key(key)
@@ -187,7 +201,7 @@ class Aws:
         )
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
-    def _read(self, key: str, **which: str) -> bytes | None:
+    def _read(self, key: str, most: int = _MOST_BYTES, **which: str) -> bytes | None:
         try:
             response = self._client("s3").get_object(Bucket=self.bucket, Key=key, **which)
         except ClientError as error:
@@ -195,7 +209,43 @@ class Aws:
                 raise
             return None
         with response["Body"] as body:
-            return bytes(body.read(_MOST_BYTES))
+            return bytes(body.read(most))
+
+    # ------------------------------------------------------------ the catalogue
+
+    @property
+    def catalogue_address(self) -> str | None:
+        """Where CloudFront shows the catalogue; None if nothing but the bucket has it."""
+        address = self._outputs.get("Catalogue", "")
+        return address if address.startswith("https://") else None
+
+    def is_there(self, key: str) -> bool:
+        """Whether the bucket has an object."""
+        return self.stored(key) is not None
+
+    def presigned(self, key: str, good_for: timedelta) -> str:
+        """An address that an object can be read at for a while, by whoever has it."""
+        # Signed as of old, S3 would refuse it in new regions and for encrypted objects.
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+        # And asked elsewhere than in the bucket's region, it would send whoever asks there, where nothing is
+        # signed; boto3 goes there by itself with this style of addresses alone.
+        s3: Any = {"addressing_style": "path" if self.place.endpoint_url else "virtual"}
+        client = self._session.client(
+            "s3",
+            endpoint_url=self.place.endpoint_url,
+            config=Config(signature_version="s3v4", s3=s3),
+        )
+        return str(
+            client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.bucket, "Key": key},
+                ExpiresIn=int(good_for.total_seconds()),
+            )
+        )
+
+    def fetch(self, key: str, most: int) -> bytes | None:
+        """An object's bytes as they are kept, up to so many; None if there is none."""
+        return self._read(key, most)
 
     # ------------------------------------------------------------ layers
 

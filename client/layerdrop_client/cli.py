@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from botocore import exceptions
 from layerdrop_client import __version__
 from layerdrop_client.answers import document
 from layerdrop_client.aws import Aws
+from layerdrop_client.commands.catalogue import LONGEST, Wish, catalogue
 from layerdrop_client.commands.check import check
 from layerdrop_client.commands.ci import ci
 from layerdrop_client.commands.diff import diff
@@ -146,6 +149,11 @@ def _watch(screen: Screen, options: argparse.Namespace) -> int:
     return watch(Aws(_place(options)), screen, options.keys, _patience(options))
 
 
+def _catalogue(screen: Screen, options: argparse.Namespace) -> int:
+    wish = Wish(options.open, options.good_for, options.save)
+    return catalogue(Aws(_place(options)), screen, wish)
+
+
 _COMMANDS: dict[str, Callable[[Screen, argparse.Namespace], int]] = {
     "drop": _drop,
     "sync": _sync,
@@ -159,6 +167,7 @@ _COMMANDS: dict[str, Callable[[Screen, argparse.Namespace], int]] = {
     "users": lambda screen, options: users(Aws(_place(options)), screen, options.name),
     "rollback": lambda screen, options: rollback(Aws(_place(options)), screen, options.name, options.version),
     "release": lambda screen, options: release(Aws(_place(options)), screen, options.name),
+    "catalogue": _catalogue,
     "check": lambda screen, options: check(screen, options.file, options.key),
     "ci": lambda _screen, options: ci(options.step),
 }
@@ -239,6 +248,12 @@ def _parser() -> argparse.ArgumentParser:
     back = add("rollback", "point to another version of a layer")
     back.add_argument("name", metavar="NAME")
     back.add_argument("version", type=int, metavar="VERSION")
+    page = add("catalogue", "open the page of all layers, or copy it")
+    opening = "in a browser (default: if there is a terminal)"
+    page.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help=opening)
+    lasting = "how long the address is good, such as 30m, 12h or 7d, the longest (default: 1h)"
+    page.add_argument("--for", dest="good_for", type=_time, default="1h", metavar="TIME", help=lasting)
+    page.add_argument("--save", type=Path, metavar="FOLDER", help="copy page and documents into a folder")
     checking = add("check", "build a file on this machine, without AWS, and say what the layer would be")
     checking.add_argument("file", type=Path, metavar="FILE")
     checking.add_argument("key", nargs="?", metavar="KEY", help="as of drop: says architecture and runtime")
@@ -261,6 +276,15 @@ def _everywhere() -> argparse.ArgumentParser:
     group.add_argument("--wait", action=argparse.BooleanOptionalAction, help="for answers (default: yes)")
     group.add_argument("--timeout", type=_minutes, metavar="MINUTES", help="to wait at most (default: 60)")
     return parser
+
+
+def _time(text: str) -> timedelta:
+    found = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    lasts = timedelta(**{units[found[2]]: int(found[1])}) if found else None
+    if lasts is None or lasts > LONGEST:
+        raise argparse.ArgumentTypeError("give a time such as 30m, 12h or 7d, which is the longest")
+    return lasts
 
 
 def _minutes(text: str) -> float:

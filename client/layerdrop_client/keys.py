@@ -37,6 +37,11 @@ def manifest_key(key: str) -> str:
     return key.removesuffix(SUFFIX) + "manifest.json"
 
 
+def vulnerabilities_key(key: str) -> str:
+    """The key of what is known against an input's layers, beside its manifest."""
+    return manifest_key(key).removesuffix("manifest.json") + "vulnerabilities.json"
+
+
 def why_not(path: str) -> str | None:
     """Why the pipeline would not take a path below `requirements/`; None if it would."""
     first, _, rest = path.partition("/")

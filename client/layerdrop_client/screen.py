@@ -74,6 +74,11 @@ class Screen:
         self._out = _Console(file=out, width=width, highlight=False, markup=False, emoji=False)
         self._err = _Console(file=err or sys.stderr, width=width, highlight=False, markup=False, emoji=False)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody reads this as it is written."""
+        return not self.as_json and self._out.is_terminal
+
     # ------------------------------------------------------------ what was found
 
     def document(self, document: Mapping[str, Any]) -> None:

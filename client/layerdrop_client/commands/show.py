@@ -34,8 +34,11 @@ def show(aws: Aws, screen: Screen, word: str) -> int:
     layer = told_of(aws, name, number) if number else None
     listed = {item["Version"] for item in versions}
     content = content_of(aws, name, number) if number in listed and number else None
+    key = claim.key if claim else None
+    findings = aws.findings(key, name, number) if key and number else []
     screen.document(
-        _document(name, manifest, layer, content, versions) | {"arn": pointer, "key": claim and claim.key}
+        _document(name, manifest, layer, content, versions)
+        | {"arn": pointer, "key": key, "findings": findings}
     )
     _tell_facts(screen, name, pointer, manifest, content)
     if layer:
@@ -44,6 +47,7 @@ def show(aws: Aws, screen: Screen, word: str) -> int:
     elif content:
         screen.line("\nNo manifest of this version is kept any more; its zip has:\n")
         screen.table(["Package", "Version"], sorted(content.packages.items()))
+    _tell_findings(screen, findings)
     _tell_versions(screen, versions, number)
     if manifest and manifest.problem:
         screen.line()
@@ -93,6 +97,30 @@ def _tell_checks(screen: Screen, layer: Layer) -> None:
         screen.line(f"\nFrom the operating system: {system}")
     for warning in layer.warnings:
         screen.warning(warning)
+
+
+def _tell_findings(screen: Screen, findings: list[Mapping[str, Any]]) -> None:
+    if not findings:
+        return
+    rows = [
+        (
+            _severity(one),
+            f"{one.get('package', '')} {one.get('version', '')}",
+            str(one.get("id", "")),
+            ", ".join(map(str, one.get("fixed_in") or ())) or "-",
+            f"ignored: {one['ignored']}" if one.get("ignored") else str(one.get("summary") or ""),
+        )
+        for one in findings
+    ]
+    screen.line()
+    screen.table(["Severity", "Package", "Finding", "Fixed in", "What"], rows, spare=["Fixed in"])
+
+
+def _severity(finding: Mapping[str, Any]) -> shown.Cell:
+    told = str(finding.get("severity", "UNKNOWN")).lower()
+    if finding.get("ignored"):
+        return shown.dim(told)
+    return shown.bad(told) if told in ("critical", "high") else told
 
 
 def _tell_versions(screen: Screen, versions: list[Mapping[str, Any]], number: int | None) -> None:

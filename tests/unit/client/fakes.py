@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from layerdrop_client.aws import Claim, UsingFunction
@@ -39,6 +39,9 @@ class FakeAws:
         self.note: dict[str, Any] | None = None
         self.busy: str | None = None
         self.answers = True
+        self.catalogue_address: str | None = None
+        self.kept: dict[str, bytes] = {}
+        self.known: list[dict[str, Any]] = []
 
     def upload(self, key: str, content: bytes) -> str:
         self.uploads.append(key)
@@ -92,6 +95,18 @@ class FakeAws:
                 "error": error,
             }
         )
+
+    def is_there(self, key: str) -> bool:
+        return key in self.kept
+
+    def presigned(self, key: str, good_for: timedelta) -> str:
+        return f"https://box.example/{key}?X-Amz-Expires={int(good_for.total_seconds())}"
+
+    def fetch(self, key: str, most: int) -> bytes | None:
+        return self.kept.get(key)
+
+    def findings(self, key: str, name: str, version: int) -> list[dict[str, Any]]:
+        return self.known
 
     def progress(self, execution: str) -> Progress | None:
         return None

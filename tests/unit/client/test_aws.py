@@ -125,3 +125,31 @@ def test_only_the_parts_that_are_read_are_fetched(monkeypatch: pytest.MonkeyPatc
     file.seek(10)
     assert (file.read(5), file.tell()) == (content[10:15], 15)
     assert asked == [100, 5]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b'{"layers": {"web": {"version": 2, "findings": [{"id": "GHSA-1"}]}}}', [{"id": "GHSA-1"}]),
+        (b'{"layers": {"web": {"version": 1, "findings": [{"id": "GHSA-1"}]}}}', []),
+        (b'{"layers": {"other": {"version": 2, "findings": [{"id": "GHSA-1"}]}}}', []),
+        (b'{"layers": {"web": {"version": 2, "findings": ["x", {"id": "GHSA-1"}]}}}', [{"id": "GHSA-1"}]),
+        (b'{"layers": {"web": {"version": 2, "findings": {}}}}', []),
+        (b'{"layers": []}', []),
+        (b"[" * 100_000, []),
+        (b"", []),
+        (None, []),
+    ],
+)
+def test_findings_are_those_of_the_version(
+    content: bytes | None, found: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    made = aws(monkeypatch)
+    monkeypatch.setattr(Aws, "_read", lambda _, key: (asked.append(key), content)[1])
+    assert made.findings("requirements/arm64/web/requirements.txt", "web", 2) == found
+    assert made.findings("requirements/arm64/web/api-pylock.toml", "web", 2) == found
+    assert asked == [
+        "requirements/arm64/web/vulnerabilities.json",
+        "requirements/arm64/web/api-pylock-vulnerabilities.json",
+    ]
