@@ -39,7 +39,8 @@ def _run(options: argparse.Namespace) -> int:
     from local import demo, inputs, up
 
     if options.command == "up":
-        up.serve(options.port, Terminal(), options.template)
+        parameters = {"VulnerabilityDatabase": options.vulnerability_database}
+        up.serve(options.port, Terminal(), options.template, parameters)
         return 0
     if options.command == "translate":
         write_translated(options.folder, options.template)
@@ -96,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("up", help="serve until Ctrl-C")
     serve.add_argument("--port", type=int, default=PORT, help="where to listen (default: %(default)s)")
+    asking = "where WatchLayers asks what is known of the packages of layers (default: nowhere)"
+    serve.add_argument("--vulnerability-database", default="NONE", metavar="URL", help=asking)
     show = commands.add_parser("demo", help="build the two examples, or one file of your own")
     show.add_argument("--file", type=_existing_file, help="a requirements file or a lock")
     show.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local import progress
+from local import catalogue, progress
 from local.inputs import Input, upload_all
 from local.results import Result, keep, no_manifest, show_results
 from local.server import EmbeddedAws
@@ -41,4 +41,6 @@ def run(inputs: Sequence[Input], console: Console, out: Path, template: Path = T
             keep(answer, aws.clients, out)
         show_results(answers, console)
         console.print(f"Zips and manifests are in {out}/", highlight=False)
+        if catalogue.write(aws, stack):
+            console.print(f"All layers as a page: {catalogue.keep(aws, out)}", highlight=False)
     return 0 if all(answer.succeeded for answer in answers) else 1

@@ -516,7 +516,7 @@ def make_dashboard(properties: Properties, logical_id: str, stack: Stack) -> Mad
 
 
 def make_rule(properties: Properties, logical_id: str, stack: Stack) -> Made:
-    """AWS::Events::Rule on the default bus. Schedules are kept, but no clock runs here."""
+    """AWS::Events::Rule on the default bus. What schedules do is up to ``EventsService.strike``."""
     name = properties.take("Name") or stack.physical_name(logical_id)
     pattern, targets = properties.take("EventPattern", None), properties.take("Targets", [])
     when = {"EventPattern": json.dumps(pattern)} if pattern else {}

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from http import HTTPStatus
@@ -59,6 +59,7 @@ https://docs.aws.amazon.com/lambda/latest/api/API_LayerVersionContentOutput.html
 ARTIFACTS: Final = "layerdrop-local-artifacts"
 """The bucket that holds packaged code, as ``sam deploy`` makes one."""
 STOP_SECONDS: Final = 10.0
+HOUR_SECONDS: Final = 3600.0
 LOG_LINES: Final = 10_000
 """Of a log stream that are kept, the newest, at least. AWS keeps all of them, or for so many days."""
 
@@ -171,7 +172,8 @@ class EmbeddedAws:
             batch.install(replacements)
             step_functions.install(replacements)
             queues.install(replacements)
-            EventsService(self._lambda.send).install(replacements)
+            self._events = EventsService(self._lambda.send)
+            self._events.install(replacements)
             self._stacks.install(replacements)
             server.start()
             self._undo = undo.pop_all()
@@ -190,7 +192,7 @@ class EmbeddedAws:
             stack: The stack's name.
             parameters: Values that differ from the template's defaults and from what fits this account (the
             bucket's
-                name, the default network).
+                name, the default network, no watch).
             earlier: The stack as it stands, if it is to be updated.
 
         Raises:
@@ -198,7 +200,8 @@ class EmbeddedAws:
         """
         self.clients.s3.create_bucket(Bucket=ARTIFACTS)
         document = translate(template, self._upload)
-        fitting = {"BucketName": BUCKET, **self._default_network()}
+        # Nobody expects this machine to tell others what is in its layers.
+        fitting = {"BucketName": BUCKET, "VulnerabilityDatabase": "NONE", **self._default_network()}
         declared = document.get("Parameters", {})
         given = {name: value for name, value in fitting.items() if name in declared} | dict(parameters or {})
         deployment = deploy(document, stack, given, self.clients, earlier)
@@ -217,6 +220,14 @@ class EmbeddedAws:
         warming.start()
         self._undo.callback(warming.join)
         self._undo.callback(self._workers.close)
+
+    def keep_time(self) -> None:
+        """Call once an hour what a schedule calls once an hour, from an hour from now."""
+        stop = threading.Event()
+        clock = threading.Thread(target=_strike_hourly, args=(stop, self._events.strike), name="clock")
+        clock.start()
+        self._undo.callback(clock.join)
+        self._undo.callback(stop.set)
 
     def stop(self) -> None:
         """End everything that runs and forget everything that was made."""
@@ -272,6 +283,11 @@ class EmbeddedAws:
         url = self.clients.get("sqs").get_queue_url(QueueName=queue.rsplit(":", 1)[1])["QueueUrl"]
         texts = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
         sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=texts)
+
+
+def _strike_hourly(stop: threading.Event, strike: Callable[[], None]) -> None:
+    while not stop.wait(HOUR_SECONDS):
+        strike()
 
 
 def _finding_services() -> Any:

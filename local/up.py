@@ -11,6 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from local import catalogue
 from local.clients import Clients
 from local.environment import key_variables, past_proxies
 from local.inputs import EXAMPLES
@@ -25,13 +26,19 @@ LOOK_SHARE: Final = 10
 """How many times longer than a look the pause after it is, at least."""
 
 
-def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
+def serve(
+    port: int,
+    console: Console,
+    template: Path = TEMPLATE,
+    parameters: Mapping[str, str] | None = None,
+) -> None:
     """Serve until interrupted.
 
     Args:
         port: Where to listen.
         console: Where to say what to type, and later the answer to each upload.
         template: What to deploy, of source or out of ``sam build``.
+        parameters: Of the stack, beside those that fit this machine.
 
     Raises:
         PortInUseError: Someone else listens there.
@@ -39,9 +46,11 @@ def serve(port: int, console: Console, template: Path = TEMPLATE) -> None:
     """
     with EmbeddedAws(port, key=machine_key()) as aws:
         with console.status("Deploying the stack on an embedded AWS …"):
-            stack = aws.deploy(template)
-        aws.warm_in_background()
-        for line in instructions(aws.endpoint, aws.keys.owner):
+            stack = aws.deploy(template, parameters=parameters)
+            aws.warm_in_background()
+            page = catalogue.address(aws) if catalogue.write(aws, stack) else None
+        aws.keep_time()
+        for line in instructions(aws.endpoint, aws.keys.owner, page=page):
             console.print(line, soft_wrap=True)
         for answer in answers(aws.clients, stack.outputs["StateMachine"]):
             console.print(answer, soft_wrap=True)
@@ -55,7 +64,9 @@ https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html"""
 PROXIES: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
-def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.environ) -> Iterator[Text]:
+def instructions(
+    endpoint: str, key: Key, machine: Mapping[str, str] = os.environ, page: str | None = None
+) -> Iterator[Text]:
     """Return the lines to show at the start: what to paste into a shell once, and commands for it.
 
     In that shell the commands reach nothing else, whatever it had set before.
@@ -64,6 +75,7 @@ def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.enviro
         endpoint: The embedded AWS, ``http://127.0.0.1:PORT``.
         key: Its owner's.
         machine: The environment, for its proxies.
+        page: Where the catalogue is, if it could be written.
     """
     yield Text("Layerdrop on an embedded AWS, until Ctrl-C", style="bold")
     yield Text.assemble(("  endpoint  ", "dim"), endpoint)
@@ -93,6 +105,9 @@ def instructions(endpoint: str, key: Key, machine: Mapping[str, str] = os.enviro
     ):
         yield Text(f"\n{what}:", style="bold")
         yield Text(command, style="cyan")
+    if page:
+        yield Text("\nAll layers as a page, in a browser on this machine, for a week:", style="bold")
+        yield Text(page, style="cyan")
     yield Text("\nAnswers:", style="bold")
 
 

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.awslambda.models import LambdaFunction, lambda_backends
@@ -33,6 +35,28 @@ class EventsService:
         replacements.put(Rule, "send_to_targets", self._sending(Rule.send_to_targets))
         communication = BaseExecutionWorkerCommunication
         replacements.put(communication, "terminated", _telling(communication.terminated))
+
+    def strike(self) -> None:
+        """Send the functions of hourly schedules what EventBridge sends them once an hour.
+
+        https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
+        """
+        for rule in list(events_backends[ACCOUNT_ID][REGION].event_buses["default"].rules.values()):
+            if rule.scheduled_expression != "rate(1 hour)" or rule.state != "ENABLED":
+                continue
+            event = {
+                "version": "0",
+                "id": str(uuid.uuid4()),
+                "detail-type": "Scheduled Event",
+                "source": "aws.events",
+                "account": ACCOUNT_ID,
+                "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "region": REGION,
+                "resources": [rule.arn],
+                "detail": {},
+            }
+            for target in rule.targets:
+                self._invoke(target["Arn"], event)
 
     def _sending(self, original: Any) -> Any:
         # moto knows neither functions nor topics as targets, and takes a schedule for a pattern of all.

@@ -30,8 +30,11 @@ def test_the_examples_become_layers_and_every_step_is_told(tmp_path: Path) -> No
     files = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*") if path.is_file()}
     assert set(files) == {
         "arm64/http/manifest.json", "arm64/http/http-py313-arm64.zip",
-        "x86_64/data/manifest.json", "x86_64/data/data-py313-x86_64.zip",
+        "x86_64/data/manifest.json", "x86_64/data/data-py313-x86_64.zip", "catalogue.html",
     }  # fmt: skip
+    page = files["catalogue.html"].read_text()
+    assert all(name in page for name in ("http-py313-arm64", "data-py313-x86_64"))
+    assert f"All layers as a page: {tmp_path}/catalogue.html" in done.stdout.replace("\n", "")
     with zipfile.ZipFile(files["x86_64/data/data-py313-x86_64.zip"]) as layer:
         assert "python/pandas/__init__.py" in layer.namelist()
     [told] = json.loads(files["arm64/http/manifest.json"].read_text())["layers"]

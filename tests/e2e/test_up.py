@@ -1,4 +1,5 @@
 import base64
+import gzip
 import json
 import os
 import platform
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import uuid
 import zipfile
@@ -156,6 +158,43 @@ def test_a_layer_is_told_by_its_arn(served: Served, tmp_path: Path) -> None:
         "An error occurred (ResourceNotFoundException) when calling the GetLayerVersionByArn operation: "
         f"The layer version {arn.removesuffix('1')}2 does not exist."
     )
+
+
+def test_the_catalogue_is_at_the_address_that_is_printed_and_has_what_was_built(served: Served) -> None:
+    name = f"shown-{uuid.uuid4().hex[:8]}"
+    key = f"requirements/arm64/{name}/"
+    served.clients.s3.put_object(Bucket=BUCKET, Key=f"{key}requirements.txt", Body=b"idna == 3.10\n")
+    assert manifest(served, f"{key}manifest.json")["status"] == "SUCCEEDED"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    address = served.command("/catalogue/index.html?")
+
+    def page() -> str:
+        # As a browser asks for what was typed in.
+        asked = urllib.request.Request(address, headers={"Sec-Fetch-Site": "none", "Accept-Encoding": "gzip"})
+        with direct.open(asked) as response:
+            assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert response.headers["Content-Encoding"] == "gzip"
+            return gzip.decompress(response.read()).decode()
+
+    eventually(lambda: f"{name}-py313-arm64" in page())
+    # The command makes such an address itself, and needs no browser.
+    done = served.paste("layerdrop catalogue --no-open --output json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    with direct.open(found["address"]) as response:
+        assert gzip.decompress(response.read()).decode() == page()
+    for wrong in (address.replace("index.html", "index.json"), address.partition("?")[0]):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            direct.open(wrong)
+        assert error.value.code == 403
+
+
+def test_a_copy_of_the_catalogue_needs_nothing_else(served: Served, tmp_path: Path) -> None:
+    done = served.paste(f"layerdrop catalogue --save {tmp_path}/copy")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy/index.html").read_bytes().lower().startswith(b"<!doctype html>")
+    index = json.loads((tmp_path / "copy/index.json").read_text())
+    assert index["schema"] == "layerdrop/catalogue/1"
 
 
 def test_an_unknown_call_is_named_in_one_line(served: Served) -> None:

@@ -1,12 +1,14 @@
 """What functions are told of new objects, and how they are called."""
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local import server
 from local.deploy import Deployment
 from local.server import EmbeddedAws
 
@@ -80,6 +82,8 @@ Resources:
         Rule:
           Type: EventBridgeRule
           Properties: {Pattern: {source: [tests], detail: {colour: [red, green]}}}
+        Hourly: {Type: Schedule, Properties: {Schedule: rate(1 hour)}}
+        Daily: {Type: Schedule, Properties: {Schedule: rate(1 day)}}
   Fail:
     Type: AWS::Serverless::Function
     Properties:
@@ -324,6 +328,29 @@ def test_a_rule_tells_a_function_of_events_that_match(aws: EmbeddedAws, told: To
     note = told.noted(lambda note: note.get("source") == "tests")
     assert note["detail"] == {"colour": "green", "number": 2}
     assert note["detail-type"] == "paint"
+
+
+def test_the_clock_strikes_for_hourly_schedules_alone(aws: EmbeddedAws, told: Told) -> None:
+    aws._events.strike()
+    note = told.noted(lambda note: note.get("detail-type") == "Scheduled Event")
+    assert (note["source"], note["detail"], note["account"]) == ("aws.events", {}, "123456789012")
+    assert "NoteHourly" in note["resources"][0]
+    told._found("", 1)
+    strikes = [one for one in told._seen if one.get("noted", {}).get("detail-type") == "Scheduled Event"]
+    assert not [one for one in strikes if "Daily" in one["noted"]["resources"][0]]
+
+
+def test_the_clock_goes_on_until_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HOUR_SECONDS", 0.001)
+    stop, strikes = threading.Event(), []
+
+    def strike() -> None:
+        strikes.append(1)
+        if len(strikes) == 3:
+            stop.set()
+
+    server._strike_hourly(stop, strike)
+    assert len(strikes) == 3
 
 
 def waiting(aws: EmbeddedAws, queue: str) -> tuple[int, int]:

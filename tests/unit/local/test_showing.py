@@ -282,6 +282,13 @@ def test_the_key_and_the_endpoint_are_told_once_and_commands_fit_a_line() -> Non
     assert all(len(command) <= 80 and KEY.secret not in command for command in commands)
 
 
+def test_where_the_catalogue_is_is_told_if_it_is_there() -> None:
+    address = "http://127.0.0.1:4566/layerdrop-local/catalogue/index.html?X-Amz-Signature=0"
+    lines = [line.plain for line in instructions("http://127.0.0.1:4566", KEY, {}, address)]
+    assert lines[lines.index(address) - 1].startswith("\nAll layers as a page")
+    assert not [line for line in told({}) if "page" in line]
+
+
 def test_a_proxy_is_passed_by_and_the_shells_own_exceptions_stay() -> None:
     assert "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost" in told({"http_proxy": "p"})
     [line] = [line for line in told({"HTTP_PROXY": "p", "NO_PROXY": "a b,intranet"}) if "NO_PROXY" in line]
