@@ -259,7 +259,7 @@ def without_credentials(url: str) -> str:
 
 
 def _located(pick: Pick, places: Sources, cooldown: Cooldown | None) -> Pick:
-    files = [file for file in places.files_of(pick.name) if file.filename == pick.filename]
+    files = [file for file in places.files_of(pick.name, pick.filename) if file.filename == pick.filename]
     for file in files:
         if file.sha256 == pick.sha256:
             if cooldown and not file.is_ageless:

@@ -6,6 +6,7 @@ Builds are not confined here, as on a kernel that can do nothing of the sort.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import time
@@ -25,6 +26,7 @@ from layer_builder.resolution import lock, resolve, uv
 from layer_builder.results.report import Report
 from layer_builder.wheels import fetch as fetch_module
 from layer_builder.wheels.pick import Pick
+from tests.unit.builder.test_publishers import GITHUB, GITLAB, attested
 from tests.unit.builder.test_sdist import here, make_source  # noqa: F401 (a fixture)
 from tests.unit.builder.wheel_maker import Index, make_wheel, pick_of
 
@@ -108,6 +110,26 @@ def test_a_forged_wheel_in_the_cache_is_not_taken(
     report, modules = built("dep\nsrc", here, settings, tmp_path, "src")
     assert modules == {"dep.py": GOOD, "src.py": "x = 1\n"}
     assert {package.sha256 for package in report.packages if package.name == "dep"} == {pick_of(good).sha256}
+
+
+@pytest.mark.attack("code of a source says who published another package")
+def test_forged_publishers_in_the_cache_are_not_taken(
+    index: Index,
+    settings: Settings,
+    here: Target,  # noqa: F811
+    dep: tuple[Path, Path],
+    tmp_path: Path,
+) -> None:
+    attested(index, dep=(GITHUB,), src=(GITLAB,))
+    forged = tmp_path / "forged" / "publishers.json"
+    evil = {"kind": "GitHub", "repository": "trusted/dep"}
+    forged.write_text(json.dumps({"attested": True, "provenance": "https://x/", "publishers": [evil]}))
+    place = fetch_module.path_of(pick_of(dep[0]), settings).with_name("publishers.json")
+    make_source(index.folder, tmp_path / "builds", more=planting(place, forged))
+    report, _ = built("dep\nsrc", here, settings, tmp_path, "src")
+    assert json.loads(place.read_bytes())["publishers"] == [evil]
+    found = {package.name: package.publishers for package in report.packages}
+    assert found == {"dep": (GITHUB,), "src": (GITLAB,)}
 
 
 @pytest.mark.attack("code of a source replaces a wheel that was built from another source")

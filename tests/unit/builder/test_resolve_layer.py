@@ -25,6 +25,7 @@ from layerdrop.report import Report
 from layerdrop.shelves import Shelves
 from layerdrop.target import Job, Target
 from tests.conftest import sampled
+from tests.unit.builder.test_publishers import GITHUB, asked, attested
 from tests.unit.builder.test_record import bucket as bucket
 from tests.unit.builder.test_record import objects
 from tests.unit.builder.wheel_maker import make_sdist, make_wheel
@@ -476,6 +477,23 @@ def test_remarks_of_others_are_none(world: World) -> None:
     ):
         assert lock._remarks({"remarks": value}) == lock.Remarks()
     assert "remarks" in text
+
+
+def test_who_published_is_asked_by_the_job_alone(world: World) -> None:
+    attested(world.index, app=(GITHUB,))
+    target = world.target("app\n")
+    resolved = world.resolve(target)
+    assert world.look(target)
+    assert not asked(world.index)
+    report = world.job(resolved)
+    assert len(asked(world.index)) == 1
+    assert [package["publisher"] for package in report["packages"]] == [GITHUB, None]
+    world.publish(resolved, report)
+    known = world.resolve(target)
+    assert known["is_known"] is True
+    again = json.loads(objects(world.bucket, known["staging"])["1/report.json"])["packages"]
+    assert again == report["packages"]
+    assert len(asked(world.index)) == 1
 
 
 LOOKS = [
