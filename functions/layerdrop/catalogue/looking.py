@@ -7,14 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from botocore.exceptions import ClientError
-
-from layerdrop.aws import error_code
 from layerdrop.catalogue.layers import entry, made_from, sources, wanted
 from layerdrop.catalogue.releases import Releases, is_layer_name, version_in
 from layerdrop.claims import PREFIX as CLAIMS
 from layerdrop.layer_versions import POINTER_PREFIX
-from layerdrop.objects import GONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -64,8 +60,8 @@ class Layers:
         """Look at some layers by their names."""
         listed = _in_threads(Releases(self.s3, self.bucket).listed, names)
         etags = {name: found.get(name, {}) for name, found in listed.items()}
-        claimed = _in_threads(self._is_claimed, [name for name in names if not etags[name]])
-        pointers = self._pointed([name for name in names if etags[name] or claimed[name]])
+        claimed = _in_threads(self._claimed, [name for name in names if not etags[name]])
+        pointers = self._pointed([name for name in names if etags[name] or name in claimed[name]])
         return self._seen(names, pointers, etags, entries)
 
     def _seen(
@@ -113,20 +109,13 @@ class Layers:
             found |= _arns((one["Name"], one.get("Value")) for one in answer["Parameters"])
         return found
 
-    def _claimed(self) -> set[str]:
-        """The names that inputs of this bucket have asked for."""
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=CLAIMS)
+    def _claimed(self, name: str = "") -> set[str]:
+        """The names that inputs of this bucket have asked for: all, or those that begin like this one."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{CLAIMS}{name}"
+        )
         keys = (item["Key"] for page in pages for item in page.get("Contents", ()))
         return {key.removeprefix(CLAIMS).removesuffix(".json") for key in keys}
-
-    def _is_claimed(self, name: str) -> bool:
-        try:
-            self.s3.head_object(Bucket=self.bucket, Key=f"{CLAIMS}{name}.json")
-        except ClientError as error:
-            if error_code(error) not in GONE:
-                raise
-            return False
-        return True
 
 
 def _arns(parameters: Iterable[tuple[str, str | None]]) -> dict[str, str]:

@@ -376,7 +376,7 @@ class Releases:
 
         ReleaseLayer may have retired it only just, so S3 is asked for what the bucket keeps of it.
         """
-        newest: dict[int, str] = {}
+        newest: dict[int, tuple[str, str | None]] = {}
         pages = self.s3.get_paginator("list_object_versions").paginate(
             Bucket=self.bucket, Prefix=f"{PREFIX}{layer_name}/"
         )
@@ -384,11 +384,8 @@ class Releases:
             for item in page.get("Versions", ()):  # of each key the newest first
                 of = released_by(item["Key"])
                 if of and of[0] == layer_name and of[1] < version:
-                    newest.setdefault(of[1], item["VersionId"])
-        if not newest:
-            return None
-        number = max(newest)
-        return self._find(release_key(layer_name, number), newest[number])[1]
+                    newest.setdefault(of[1], (item["Key"], None if item["IsLatest"] else item["VersionId"]))
+        return self._find(*newest[max(newest)])[1] if newest else None
 
     def _find(self, key: str, version_id: str | None = None) -> tuple[str | None, Release | None]:
         """ETag of what lies there, and what it is, if it is of that key."""

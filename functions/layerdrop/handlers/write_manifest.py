@@ -39,7 +39,7 @@ MANIFESTS = ManifestStore(S3, InputVersions(S3))
 RELEASES = Releases(S3, ENVIRONMENT.bucket)
 BUS = Bus(events_client())
 
-_FOR_THE_ANSWER_MS = 15_000
+_SECONDS_OF_THE_ANSWER = 15.0
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -106,27 +106,31 @@ def _manifest(event: Mapping[str, Any], now: str, context: LambdaContext) -> Man
 
 
 def _noted(build_input: BuildInput, outcome: Outcome, now: str, context: LambdaContext) -> Outcome:
-    """Write down what was released, and what of it people are to be warned of.
-
-    The catalogue is no part of the answer, which comes whatever becomes of this.
-    """
-    report, published = outcome.report, outcome.published
-    if published is None or report is None or report.layer is None:
-        return outcome
-    if context.get_remaining_time_in_millis() < _FOR_THE_ANSWER_MS:
-        logger.error("No time to write down a release", layer=outcome.target.layer_name)
-        metrics.add_metric("CatalogueWriteFailed", MetricUnit.Count, 1)
-        return outcome
+    """Write down what was released. That is no part of the answer, which comes whatever becomes of it."""
     try:
-        release = release_of(build_input, outcome.target, published, report, report.layer, outcome.trial, now)
-        before = RELEASES.before(release.layer_name, release.version)
-        told = publisher_changes(release, before) if before else ()
-        RELEASES.write(replace(release, warnings=(*release.warnings, *told)))
+        seconds = context.get_remaining_time_in_millis() / 1000
+        return replace(outcome, warnings=_note(build_input, outcome, now, seconds))
     except Exception:  # noqa: BLE001 (whatever it is, the answer comes)
         logger.exception("A release was not written down", layer=outcome.target.layer_name)
         metrics.add_metric("CatalogueWriteFailed", MetricUnit.Count, 1)
         return outcome
-    return replace(outcome, warnings=told)
+
+
+def _note(build_input: BuildInput, outcome: Outcome, now: str, seconds: float) -> tuple[str, ...]:
+    """Write a release document, if there was a release; return what people are to be warned of, too."""
+    report, published = outcome.report, outcome.published
+    if published is None or report is None or report.layer is None:
+        return ()
+    if seconds < _SECONDS_OF_THE_ANSWER:
+        raise TimeoutError(f"{seconds} seconds are left for the answer")
+    release = release_of(build_input, outcome.target, published, report, report.layer, outcome.trial, now)
+    told: tuple[str, ...] = ()
+    try:
+        before = RELEASES.before(release.layer_name, release.version)
+        told = publisher_changes(release, before) if before else ()
+    finally:
+        RELEASES.write(replace(release, warnings=(*release.warnings, *told)))
+    return told
 
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:
