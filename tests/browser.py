@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECONDS = 120
+SECONDS = 30
 KEYS = {"Enter": 13, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "End": 35, "Home": 36, " ": 32}
 
 
@@ -110,7 +110,8 @@ class Page:
     def until(self, expression: str) -> Any:
         """Return what an expression says as soon as it is something."""
         deadline = time.monotonic() + SECONDS
-        while not (found := self.js(expression)):
+        # An element has no value outside of the browser.
+        while not (found := self.js(f"(found => found instanceof Node || found)({expression})")):
             assert time.monotonic() < deadline, f"never: {expression}"
             self.drawn()
         return found
