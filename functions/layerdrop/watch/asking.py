@@ -80,10 +80,10 @@ class Asker:
                 part = wanted[start : start + _MOST_FAILURES]
                 got = list(threads.map(self._advisory, part))
                 self._read.update(zip(part, got, strict=True))
+                self.kept.update({one.id: one for one in got if one and one.modified})
                 failed = failed + got.count(None) if None in got else 0
                 if failed >= _MOST_FAILURES:
                     raise DatabaseError(f"it has not answered for {failed} advisories, one after the other")
-        self.kept.update({one.id: one for match in wanted if (one := self._read[match]) and one.modified})
 
     def _advisory(self, match: Match) -> Advisory | None:
         kept = self.kept.get(match.id)

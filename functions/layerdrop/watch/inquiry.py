@@ -82,6 +82,19 @@ class Inquiry:
         counts.left = len(waiting)
         if _is_unfinished(state, names):
             state = self._settle(state, names, {}, {}, asker, counts)
+        try:
+            return self._ask(waiting, state, names, asker, counts)
+        finally:
+            counts.failures += asker.failures
+
+    def _ask(
+        self,
+        waiting: Iterable[Pointed],
+        state: Vulnerabilities,
+        names: set[str],
+        asker: Asker,
+        counts: Counts,
+    ) -> Vulnerabilities:
         for part in parts(waiting, _AT_ONCE):
             if self.seconds_left() <= 0:
                 break
@@ -93,11 +106,11 @@ class Inquiry:
                 counts.failures += 1
                 reason = wording.sentence(str(error))
                 logger.error("The vulnerability database cannot be asked: %s", reason)  # noqa: TRY400
-                break
+                # The advisories that it did answer for are not asked for again.
+                return self._settle(state, names, {}, {}, asker, counts) if asker.used else state
             state = self._settle(state, names, releases, answers, asker, counts)
             counts.asked += len(answers)
             counts.left -= len(part) - (len(releases) - len(answers))
-        counts.failures += asker.failures
         return state
 
     def _settle(

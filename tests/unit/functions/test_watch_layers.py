@@ -6,9 +6,11 @@ import importlib
 import io
 import json
 import sys
+import time
+import tracemalloc
 import uuid
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ from botocore.exceptions import ClientError
 
 from layerdrop.catalogue.releases import Release, Releases
 from layerdrop.fixes import Fixes, fixes_key
-from layerdrop.watch import inquiry
+from layerdrop.watch import inquiry, outlooks
+from layerdrop.watch.osv import Database
 from layerdrop.watch.state import beside
 from tests import osv_database
 from tests.catalogues import a_package, a_release, schema
@@ -43,6 +46,40 @@ VALIDATORS = {
 }
 
 
+class Killed(BaseException):
+    """The function's end, at whatever it is."""
+
+
+class Killer:
+    """Ends the function at one of its calls, just before it or right after it."""
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.calls = 0
+
+    def __call__(self, **_given: Any) -> None:
+        if self.at is not None:
+            self.calls += 1
+            if self.calls == self.at:
+                raise Killed
+
+    def watch(self, world: World) -> None:
+        module = world.module
+        for client in (module.S3, module.BUS.events, module.BUILDS.step_functions, module.CATALOGUE.ssm):
+            world.hook(client, "before-call", self)
+            world.hook(client, "after-call", self)
+        for of, name in ((world.resolving, "invoke"), (Database, "_once")):
+            original = getattr(of, name)
+
+            def called(*args: Any, original: Any = original, **given: Any) -> Any:
+                self()
+                result = original(*args, **given)
+                self()
+                return result
+
+            world.monkeypatch.setattr(of, name, called)
+
+
 class Resolving:
     """ResolveLayer: an index of versions, of which some are too young but for a fix."""
 
@@ -51,7 +88,6 @@ class Resolving:
         self.young: set[str] = set()
         self.asked: list[list[str]] = []
         self.instead: Callable[[dict[str, Any]], Any] | None = None
-        self.after: Callable[[], None] = lambda: None
 
     def invoke(self, **given: Any) -> dict[str, Any]:
         assert given["FunctionName"] == "ResolveLayer"
@@ -64,7 +100,6 @@ class Resolving:
         answer = (
             self.instead(event) if self.instead else self.resolved(dict(one.split("==") for one in fixes))
         )
-        self.after()
         if isinstance(answer, Exception):
             failed = {"errorType": type(answer).__name__, "errorMessage": str(answer)}
             return {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(failed).encode())}
@@ -87,6 +122,13 @@ class BuildError(Exception):
     """As ResolveLayer's own."""
 
 
+@cache
+def _module() -> Any:
+    """The function, once for all tests: its clients take longer to make than most tests."""
+    sys.modules.pop("layerdrop.handlers.watch_layers", None)
+    return importlib.import_module("layerdrop.handlers.watch_layers")
+
+
 class World:
     """The account, and whatever the watch calls."""
 
@@ -94,6 +136,7 @@ class World:
         self.account = account
         self.osv = osv
         self.resolving = Resolving()
+        self.hooks: list[tuple[Any, str, Callable[..., Any]]] = []
         self.now = datetime(2026, 11, 22, 10, tzinfo=UTC)
         self.seconds = 900.0
         machine = account.step_functions.create_state_machine(
@@ -104,22 +147,28 @@ class World:
             roleArn="arn:aws:iam::123456789012:role/r",
         )["stateMachineArn"]
         self.machine = machine
-        for name, value in {
-            "STATE_MACHINE_ARN": machine,
-            "VULNERABILITY_DATABASE": osv.url,
-            "RESOLVE_LAYER": "ResolveLayer",
-        }.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delitem(sys.modules, "layerdrop.handlers.watch_layers", raising=False)
-        self.module = importlib.import_module("layerdrop.handlers.watch_layers")
+        monkeypatch.setenv("STATE_MACHINE_ARN", machine)
+        monkeypatch.setenv("VULNERABILITY_DATABASE", "http://127.0.0.1:1")
+        monkeypatch.setenv("RESOLVE_LAYER", "ResolveLayer")
+        self.module = _module()
+        assert self.module.BUILDS.state_machine_arn == machine
+        monkeypatch.setattr(self.module, "ADDRESS", osv.url)
         monkeypatch.setattr(self.module, "RESOLVING", self.resolving)
         monkeypatch.setattr(self.module, "_now", lambda: self.now)
         patient = partial(self.module.Database, pause=lambda _seconds: None)
         monkeypatch.setattr(self.module, "Database", patient)
         self.events: list[dict[str, Any]] = []
         self.refuses_events = False
-        self.module.BUS.events.meta.events.register("before-call.eventbridge.PutEvents", self._event)
+        self.hook(self.module.BUS.events, "before-call.eventbridge.PutEvents", self._event)
         self.monkeypatch = monkeypatch
+
+    def hook(self, client: Any, event: str, do: Callable[..., Any]) -> None:
+        client.meta.events.register(event, do)
+        self.hooks.append((client, event, do))
+
+    def close(self) -> None:
+        for client, event, do in self.hooks:
+            client.meta.events.unregister(event, do)
 
     def _event(self, params: dict[str, Any], **_more: Any) -> Any:
         if self.refuses_events:
@@ -216,8 +265,10 @@ def osv() -> Iterator[Osv]:
 
 
 @pytest.fixture
-def world(account: Account, osv: Osv, monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(account, osv, monkeypatch)
+def world(account: Account, osv: Osv, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(account, osv, monkeypatch)
+    yield world
+    world.close()
 
 
 def test_a_vulnerable_layer_is_told_of_once(world: World) -> None:
@@ -244,7 +295,7 @@ def test_a_vulnerable_layer_is_told_of_once(world: World) -> None:
 
 def test_it_is_asked_once_a_day_and_at_once_of_another_version(world: World) -> None:
     world.release(world.upload())
-    assert [world.run(1)["asked"] for _ in range(49)] == [1, *[0] * 23, 1, *[0] * 23, 1]
+    assert [world.run(12)["asked"] for _ in range(5)] == [1, 0, 1, 0, 1]
     world.release(version=2, packages=[("urllib3", "2.5.0")])
     assert [world.run(1)["asked"] for _ in range(3)] == [1, 0, 0]
 
@@ -580,7 +631,7 @@ def test_what_a_rebuild_would_change(world: World) -> None:
         ],
         "error": None,
     }
-    assert [world.run(1)["looked"] for _ in range(24)].count(1) == 1
+    assert [world.run(12)["looked"] for _ in range(4)] == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -773,3 +824,120 @@ def test_nothing_is_built_while_the_database_cannot_say_what_is_mended(world: Wo
     world.osv.always = lambda _path: None
     world.run()
     assert len(world.builds()) == 1
+
+
+# ---------------------------------------------------------------- cut short, and too much for one run
+
+
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.long)])
+def test_whenever_it_is_killed_the_next_runs_make_up_for_it(world: World, step: int) -> None:
+    killer = Killer()
+    killer.watch(world)
+    world.resolving.versions["urllib3"].append("2.5.0")
+    world.resolving.young = {"urllib3-2.5.0"}
+    at = 1
+    while True:
+        mending, other = f"mending{at}-py313-arm64", f"other{at}-py313-arm64"
+        key, other_key = (f"requirements/arm64/{name}{at}/requirements.txt" for name in ("mending", "other"))
+        upload = world.upload(REBUILD, key)
+        killer.at = None
+        world.release(upload, name=mending, rebuild="fixed")
+        world.release(world.upload(key=other_key), name=other)
+        world.events.clear()
+        builds, killer.calls, killer.at = len(world.builds()), 0, at
+        try:
+            world.run(0.01)
+        except Killed:
+            is_killed = True
+        else:
+            is_killed = False
+        killer.at = None
+        world.run(0.01)
+        world.run(0.01)
+        told = [(event["layer_name"], one["id"]) for event in world.events for one in event["findings"]]
+        assert set(told) == {(mending, GHSA), (other, GHSA)}, at
+        assert max(map(told.count, told)) <= (2 if is_killed else 1), at
+        assert len({event["id"] for event in world.events}) == 2, at  # it is told twice in the same words
+        assert len(world.builds()) == builds + 1, at
+        assert world.json(fixes_key(key, upload.etag))["fixes"] == ["urllib3==2.5.0"], at
+        for name, its_key in ((mending, key), (other, other_key)):
+            [finding] = world.findings(name)
+            assert finding["told"], at
+            assert world.beside(its_key)["layers"][name]["findings"] == [finding], at
+            assert world.outdated(name)["error"] is None, at
+        shown = {layer["name"]: layer for layer in world.json("catalogue/index.json")["layers"]}
+        assert [one["id"] for one in shown[mending]["findings"]] == [GHSA], at
+        if not is_killed:
+            break
+        at += step
+    assert at > 40
+
+
+def test_what_there_is_no_time_for_is_done_the_next_hour(world: World) -> None:
+    world.monkeypatch.setattr(inquiry, "_AT_ONCE", 2)
+    world.monkeypatch.setattr(outlooks, "_AT_ONCE", 2)
+    for number in range(7):
+        upload = world.upload(key=f"requirements/arm64/l{number}/requirements.txt")
+        world.release(upload, [("urllib3", f"2.4.{number}")], name=f"l{number}-py313-arm64")
+    original, begun = world.module._watch, [0]
+
+    def calls() -> int:
+        return world.osv.asked.total() + len(world.resolving.asked)
+
+    def enough_for_three_calls() -> float:
+        return 100.0 if calls() < begun[0] + 3 else 0.0
+
+    world.monkeypatch.setattr(world.module, "_watch", lambda _left: original(enough_for_three_calls))
+    asked, looked = [], []
+    for _ in range(12):
+        begun[0] = calls()
+        counts = world.run(1)
+        asked.append(counts["asked"])
+        looked.append(counts["looked"])
+    assert (sum(asked), sum(looked)) == (7, 7)
+    assert max(asked) < 7
+    assert max(looked) < 7
+    assert world.told() == [[GHSA]] * 7
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layers", [3000])
+def test_thousands_of_layers(
+    world: World, layers: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Within bounds of memory and time; of a run that is cut short nothing is lost, nor told twice."""
+    releases = Releases(world.account.s3, world.account.bucket)
+    packages = [(f"p{number}", "1.0") for number in range(500)]
+    world.osv.add(*(advisory(f"PYSEC-2026-{number}", f"p{number}") for number in range(0, 500, 5)))
+    for number in range(layers):
+        name = f"l{number}-py313-arm64"
+        chosen = [packages[(number * 7 + one) % 500] for one in range(30)]
+        document = a_release(name, packages=[a_package(*one) for one in chosen])
+        releases.write(Release.from_json(document))
+        arn = document["layer_version_arn"]
+        world.account.ssm.put_parameter(Name=f"/layerdrop/{name}", Value=arn, Type="String")
+    world.module.CATALOGUE.update(None)
+    tracemalloc.start()
+    started = time.monotonic()
+    # Enough for some parts of 500.
+    end = [time.monotonic() + 20]
+    world.monkeypatch.setattr(
+        world.module, "_watch", partial(_watch_until, world.module, world.module._watch, end)
+    )
+    asked = []
+    while sum(asked) < layers:
+        end[0] = time.monotonic() + 20
+        asked.append(world.run(1)["asked"])
+        assert asked[-1]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    seconds = time.monotonic() - started
+    told = [(event["layer_name"], one["id"]) for event in world.events for one in event["findings"]]
+    assert len(told) == len(set(told)) == layers * 6
+    assert world.osv.asked["/v1/querybatch"] <= len(asked)
+    record_property("figures", f"{len(asked)} runs, {seconds:.0f} s, {peak >> 20} MB")
+    assert peak < 400 << 20
+
+
+def _watch_until(module: Any, original: Any, end: list[float], _seconds_left: Any) -> Any:
+    return original(lambda: end[0] - time.monotonic())
