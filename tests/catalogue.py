@@ -28,6 +28,7 @@ def ago(**span: float) -> str:
 def package(name: str, version: str = "1.0.0", **changed: Any) -> dict[str, Any]:
     return {
         "name": name, "version": version, "license": "MIT", "unzipped_bytes": 1_200_000, "publisher": None,
+        "attested": None,
     } | changed  # fmt: skip
 
 

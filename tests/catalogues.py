@@ -50,6 +50,7 @@ def a_package(name: str, version: str = "1.0", **changes: Any) -> dict[str, Any]
             "workflow": "release.yml",
             "environment": None,
         },
+        "attested": True,
     } | changes
 
 

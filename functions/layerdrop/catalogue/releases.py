@@ -224,6 +224,7 @@ def _package(document: Mapping[str, Any]) -> dict[str, Any]:
         "unzipped_bytes": int(document["unzipped_bytes"]),
         # Nobody tells it of what was built before it was asked for, or of an index that does not say.
         "publisher": _publisher(document.get("publisher")),
+        "attested": document.get("attested") if isinstance(document.get("attested"), bool) else None,
     }
 
 
@@ -306,6 +307,8 @@ def publisher_changes(release: Release, previous: Release) -> tuple[str, ...]:
         if old is None or old["publisher"] is None or _who(package) == _who(old):
             continue
         now, was = f"{package['name']} {package['version']}", _named(old["publisher"])
+        if package["publisher"] is None and package["attested"] is None:
+            continue  # the index could not be asked, or not in time
         if package["publisher"]:
             told = f"{now} was published by {_named(package['publisher'])}, {old['version']} by {was}"
         else:
