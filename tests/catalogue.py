@@ -22,7 +22,7 @@ _SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "UNKNOWN")
 
 
 def ago(**span: float) -> str:
-    return (NOW - timedelta(**span)).isoformat(timespec="seconds")
+    return (NOW - timedelta(**span)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def package(name: str, version: str = "1.0.0", **changed: Any) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def layer(name: str, version: int | None = 1, **changed: Any) -> dict[str, Any]:
         "packages": [package("requests", "2.32.5"), package("urllib3", "2.5.0")],
         "system_packages": [],
         "warnings": [],
+        "watch": {"rebuild": None, "ignore": {}},
         "findings": [],
         "asked": ago(hours=5),
         "outdated": {"looked": ago(hours=5), "changes": [], "error": None},
@@ -81,16 +82,18 @@ def layer(name: str, version: int | None = 1, **changed: Any) -> dict[str, Any]:
             {"version": version, "layer_version_arn": arn, "released": ago(days=9),
              "unzipped_bytes": 15_000_000, "changes": None}
         ],
+        "digest": "0" * 32,
     } | changed  # fmt: skip
 
 
 def unknown(name: str) -> dict[str, Any]:
     """A layer whose pointer leads to a version that was released before there was a catalogue."""
-    known = ("name", "layer_version_arn", "pointer", "limit_bytes", "version")
-    empty: dict[str, Any] = {
-        key: [] if isinstance(value, list) else None for key, value in layer(name).items() if key not in known
+    known = {"name", "architecture", "runtime", "version", "layer_version_arn", "pointer", "limit_bytes"}
+    known |= {"watch", "digest"}
+    return {
+        key: value if key in known else [] if isinstance(value, list) else None
+        for key, value in layer(name).items()
     }
-    return {key: layer(name)[key] for key in known} | empty
 
 
 def index(*layers: dict[str, Any], **changed: Any) -> dict[str, Any]:

@@ -18,7 +18,19 @@ import pytest
 from layerdrop.catalogue.page import render
 from local.settings import ROOT
 from tests.browser import CHROMIUM, Page, browser
-from tests.catalogue import ACCOUNT, ARABIC, REGION, SCRIPT, finding, index, layer, made_up, package, unknown
+from tests.catalogue import (
+    ACCOUNT,
+    ARABIC,
+    REGION,
+    SCRIPT,
+    ago,
+    finding,
+    index,
+    layer,
+    made_up,
+    package,
+    unknown,
+)
 
 AXE = ROOT / "requirements/npm/node_modules/axe-core/axe.min.js"
 WIDTHS = (360, 800, 1400)
@@ -131,14 +143,14 @@ def strangers() -> dict[str, Any]:
             finding("GHSA-48p4-8xcf-vxj5", aliases=["CVE-2025-50182"]),
             finding("GHSA-pq67-6m6q-mj2v", ignored="We follow no redirects."),
         ]),
-        unknown("zero-py314-arm64"),
+        unknown("aged-py314-arm64"),
     )  # fmt: skip
 
 
 @pytest.mark.attack("what packages say runs in the catalogue's page")
 def test_found_sorted_copied(catalogue: Catalogue) -> None:
     page = catalogue.show(strangers())
-    everything = ["arabic", "evil", "long", "web", "zero"]
+    everything = ["aged", "arabic", "evil", "long", "web"]
     assert [name.partition("-")[0] for name in catalogue.names()] == everything
     assert catalogue.search("urllib3==2.5") == ["arabic-py313-arm64", "web-py313-arm64"]
     assert page.texts(".count") == ["2 of 5 layers"]
@@ -153,11 +165,11 @@ def test_found_sorted_copied(catalogue: Catalogue) -> None:
     assert catalogue.search("") == catalogue.names()
     page.click("thead .size button")
     assert page.js("document.querySelector('thead .size').ariaSort") == "descending"
-    order = ["arabic", "long", "web", "evil", "zero"]
+    order = ["arabic", "long", "web", "evil", "aged"]
     assert [name.partition("-")[0] for name in catalogue.names()] == order
     page.click("thead .size button")
     assert page.js("document.querySelector('thead .size').ariaSort") == "ascending"
-    assert [name.partition("-")[0] for name in catalogue.names()] == [*order[3::-1], "zero"], (
+    assert [name.partition("-")[0] for name in catalogue.names()] == [*order[3::-1], "aged"], (
         "unknown is last"
     )
     page.js("document.querySelector('a[href*=evil]').click()")
@@ -327,17 +339,17 @@ def test_a_layer_s_page_tells_all(catalogue: Catalogue) -> None:
         system_packages=[{"name": "mesa-libGL", "version": "24.1.2", "license": "MIT"}],
         findings=[finding("GHSA-48p4-8xcf-vxj5", aliases=["CVE-2025-50182"]),
                   finding("GHSA-pq67-6m6q-mj2v", ignored="We follow no redirects.")],
-        outdated={"looked": None, "error": None, "changes": [
+        outdated={"looked": ago(hours=1), "error": None, "changes": [
             {"package": "urllib3", "from": "2.4.0", "to": "2.5.0"},
             {"package": "new", "from": None, "to": "1"},
             {"package": "gone", "from": "1", "to": None},
         ]},
         history=[
-            {"version": 7, "layer_version_arn": "arn:7", "released": None, "unzipped_bytes": 1_500_000,
+            {"version": 7, "layer_version_arn": "arn:7", "released": ago(days=2), "unzipped_bytes": 1_500_000,
              "changes": {"added": [{"package": "six", "version": "1.17.0"}],
                          "removed": [{"package": "py", "version": "1"}],
                          "changed": [{"package": "urllib3", "from": "2.3.0", "to": "2.4.0"}]}},
-            {"version": 6, "layer_version_arn": "arn:6", "released": None, "unzipped_bytes": None,
+            {"version": 6, "layer_version_arn": "arn:6", "released": ago(days=9), "unzipped_bytes": 1,
              "changes": None},
         ],
     ))  # fmt: skip
@@ -587,10 +599,13 @@ def test_what_is_not_known_is_not_called_good(catalogue: Catalogue) -> None:
     """No finding is one thing, nobody asked another."""
     never = layer("b-py313-arm64", asked=None, outdated=None)
     gone = {"code": "NO_MATCHING_VERSION", "message": "It is gone."}
-    failed = layer("c-py313-arm64", outdated={"looked": None, "changes": None, "error": gone})
+    failed = layer("c-py313-arm64", outdated={"looked": ago(hours=1), "changes": [], "error": gone})
     page = catalogue.show(index(layer("a-py313-arm64"), never, failed))
     assert page.texts("tbody .findings") == ["none", "not asked yet", "none"]
     assert page.texts("tbody .outdated") == ["no", "not known", "not known"]
+    page = catalogue.show(index(unknown("d-py313-arm64")), "#/layer/d-py313-arm64")
+    told = dict(fact.split("\n", 1) for fact in page.texts(".facts div"))
+    assert set(told.values()) == {"not known"}
     page = catalogue.show(index(never, watch={"asked": None, "database": None}))
     assert page.texts("tbody .findings") == ["not watched"]
     page = catalogue.show(index(failed), "#/layer/c-py313-arm64")

@@ -177,6 +177,7 @@ const layers = catalogue.layers.map((layer, position) => {
     ...layer, position, open, worst, target, changes, numbers,
     built: Number.isNaN(built) ? null : built,
     asked: layer.asked ?? null,
+    known: !missing(layer.built), // otherwise it was released before there was a catalogue, and empty means nothing
     old: now - built > OLD_DAYS * DAY,
     nameText: normal(layer.name),
     text: normal([
@@ -209,7 +210,7 @@ const COLUMNS = {
   version: { label: "Version", value: (layer) => layer.version, first: "descending" },
   size: { label: "Unzipped", value: (layer) => layer.unzipped_bytes, first: "descending" },
   import: { label: "Import", value: (layer) => layer.import_seconds, first: "descending" },
-  packages: { label: "Packages", value: (layer) => layer.numbers.length, first: "descending" },
+  packages: { label: "Packages", value: (layer) => (layer.known ? layer.numbers.length : null), first: "descending" },
   age: { label: "Age", value: (layer) => (missing(layer.built) ? null : -layer.built), first: "descending" },
   findings: {
     label: "Findings",
@@ -304,7 +305,7 @@ function row(layer) {
     cell("Version", "version", missing(layer.version) ? none("?") : String(layer.version)),
     cell("Unzipped", "size", amount),
     cell("Import", "import", missing(layer.import_seconds) ? dash() : seconds(layer.import_seconds)),
-    cell("Packages", "packages", number.format(layer.numbers.length)),
+    cell("Packages", "packages", layer.known ? number.format(layer.numbers.length) : dash()),
     cell("Age", layer.old ? "age old" : "age", missing(layer.built) ? none("unknown") : time(new Date(layer.built).toISOString())),
     cell("Findings", "findings", findingsCell(layer)),
     cell("Outdated", "outdated", outdatedCell(layer)),
@@ -363,6 +364,10 @@ function buildList() {
     make("th", { role: "columnheader", scope: "col", class: column },
       make("button", { type: "button", click: () => sortBy(column) }, label))]));
   controls.body = make("tbody", { role: "rowgroup" });
+  controls.table = make("table", { role: "table", class: "layers", "aria-label": "Layers" },
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, [...controls.head.values()],
+      make("th", { role: "columnheader", scope: "col", class: "arn" }, "ARN"))),
+    controls.body);
   controls.count = make("p", { class: "count", role: "status" });
   controls.more = make("button", { type: "button", class: "more", click: showMore });
   controls.clear = make("button", { type: "button", class: "plain", click: () => {
@@ -384,10 +389,7 @@ function buildList() {
         select("sort", "Sort by", sorting, (value) => { asked.order = COLUMNS[value].first; asked.sort = value; changed(); }),
         make("button", { type: "button", class: "turn", click: () => sortBy(asked.sort) }, "Reverse"))),
     make("div", { class: "above" }, controls.count, controls.clear),
-    make("table", { role: "table", class: "layers", "aria-label": "Layers" },
-      make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, [...controls.head.values()],
-        make("th", { role: "columnheader", scope: "col", class: "arn" }, "ARN"))),
-      controls.body),
+    controls.table,
     controls.more);
 }
 
@@ -431,6 +433,7 @@ function renderList() {
   for (const name of ["architecture", "runtime", "sort"]) controls[name].value = asked[name];
   const narrowed = asked.q.trim() || asked.architecture || asked.runtime || asked.flags.size;
   controls.clear.hidden = !narrowed;
+  controls.table.hidden = !all.length;
   controls.count.textContent = !all.length ? "No layer answers this" :
     narrowed ? `${number.format(all.length)} of ${plural(layers.length, "layer")}` : plural(layers.length, "layer");
   const left = all.length - visible.length;
@@ -680,8 +683,9 @@ function facts(layer) {
     ["Zipped", missing(layer.bytes) ? null : megabytes(layer.bytes)],
     ["Import, cold", missing(layer.import_seconds) ? null : seconds(layer.import_seconds)],
     ["Licence", layer.license ? words(layer.license) : null],
-    ["May be used by", layer.shared_with.length ? ["its own account and ", layer.shared_with.flatMap((id, index) =>
+    ["May be used by", !layer.known ? null : layer.shared_with.length ? ["its own account and ", layer.shared_with.flatMap((id, index) =>
       [index ? ", " : "", words(grantee(id))])] : "its own account alone"],
+    ["Rebuilt for fixes", !layer.known ? null : layer.watch.rebuild === "fixed" ? "yes" : "no"],
     ["Made from", layer.input_key ? make("code", {}, words(layer.input_key)) : null],
   ];
   return make("dl", { class: "facts" }, rows.map(([term, value]) =>
@@ -719,8 +723,9 @@ function renderDetail(name) {
       make("div", { class: "main" },
         findingsSection(layer),
         outdatedSection(layer),
-        section("packages", `Packages (${number.format(layer.packages.length)})`,
-          layer.packages.length ? packagesTable("Packages", layer.packages, false) : make("p", { class: "none" }, "None is known."),
+        section("packages", layer.known ? `Packages (${number.format(layer.packages.length)})` : "Packages",
+          layer.packages.length ? packagesTable("Packages", layer.packages, false) :
+            make("p", { class: "none" }, layer.known ? "There is none." : "None is known."),
           layer.system_packages.length ? [make("h3", {}, "Of the system"),
             packagesTable("Packages of the system", layer.system_packages, true)] : null),
         historySection(history))));

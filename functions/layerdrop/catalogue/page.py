@@ -106,7 +106,7 @@ class _Packages:
 
 def _overview(layer: Mapping[str, Any], packages: _Packages) -> dict[str, Any]:
     """What is shown and searched of a layer in the list; packages by their rows."""
-    listed = {"packages", "system_packages", "license", *_DETAILS}
+    listed = {"packages", "system_packages", "license", "digest", *_DETAILS}
     return {
         **{name: _shown(value) for name, value in layer.items() if name not in listed},
         "license": _license(layer["license"]),

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,10 +112,19 @@ def test_a_reader_gets_what_the_index_says() -> None:
         assert rows == [list(each.values()) for each in one["packages"]]
         assert seen.pop("system_packages") == []
         assert seen.pop("warnings") == len(one["warnings"])
-        assert seen | opened == {name: value for name, value in one.items() if not name.endswith("packages")}
+        assert seen | opened == {
+            name: value for name, value in one.items() if not name.endswith("packages") and name != "digest"
+        }
     assert {name: shown[name] for name in given_ if name != "layers"} == {
         name: value for name, value in given_.items() if name != "layers"
     }
+
+
+@pytest.mark.parametrize("given_", [made_up(30), index(unknown("old-py313-arm64")), index()], ids=range(3))
+def test_what_is_made_up_is_what_is_written(given_: dict[str, Any]) -> None:
+    schema = json.loads((CATALOGUE.parent / "schemas/catalogue.schema.json").read_text())
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(given_)
+    assert [f"{error.json_path}: {error.message}" for error in errors] == []
 
 
 def test_a_package_is_there_once_whoever_has_it() -> None:
