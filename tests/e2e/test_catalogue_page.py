@@ -335,6 +335,7 @@ def test_a_layer_s_page_tells_all(catalogue: Catalogue) -> None:
             package("urllib3", "2.4.0",
                     publisher={"kind": "GitHub", "repository": "urllib3/urllib3", "workflow": "publish.yml"}),
             package("six", license=None, publisher={"kind": "Google", "email": "a@b.example"}),
+            package("tomli", attested=False),
         ],
         system_packages=[{"name": "mesa-libGL", "version": "24.1.2", "license": "MIT"}],
         findings=[finding("GHSA-48p4-8xcf-vxj5", aliases=["CVE-2025-50182"]),
@@ -374,6 +375,7 @@ def test_a_layer_s_page_tells_all(catalogue: Catalogue) -> None:
         "Version 6",
         "mesa-libGL",
         "Google email a@b.example",
+        "not attested",
     ):
         assert said in text
     assert page.texts("table.changed tbody tr") == [

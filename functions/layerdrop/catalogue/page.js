@@ -15,8 +15,8 @@ const now = Date.now();
 
 // ---- Packages are rows, each once, of which the layers have the numbers ----
 
-const packages = catalogue.packages.map(([name, version, license, bytes, publisher]) => ({
-  name, version, license, bytes, publisher,
+const packages = catalogue.packages.map(([name, version, license, bytes, publisher, attested]) => ({
+  name, version, license, bytes, publisher, attested,
 }));
 
 // ---- Words ----
@@ -522,8 +522,8 @@ function copyable(label, what, text) {
   return make("div", { class: "copyable" }, make("span", { class: "term" }, label), code, copyButton(what, text, code));
 }
 
-function publisher(one) {
-  if (!one) return untold("publisher");
+function publisher({ publisher: one, attested }) {
+  if (!one) return attested === false ? none("not attested") : untold("publisher");
   const repository = one.repository ?? "";
   const name = repository || Object.entries(one).filter(([key, value]) => key !== "kind" && value)
     .map(([key, value]) => `${key} ${value}`).join(", ");
@@ -537,7 +537,7 @@ function packagesTable(label, numbers, system) {
   const rows = numbers.map((one) => packages[one])
     .sort((one, other) => collator.compare(one.name, other.name))
     .map((one) => tableRow(words(one.name), words(one.version), one.license ? words(one.license) : untold("licence"),
-      ...(system ? [] : [missing(one.bytes) ? dash() : megabytes(one.bytes), publisher(one.publisher)])));
+      ...(system ? [] : [missing(one.bytes) ? dash() : megabytes(one.bytes), publisher(one)])));
   const heads = ["Package", "Version", "Licence", ...(system ? [] : ["Unzipped", "Published by"])];
   return table("listed", label, heads, rows);
 }

@@ -91,6 +91,7 @@ class _Packages:
             package["license"],
             package.get("unzipped_bytes"),
             None if publisher is None else tuple(sorted(publisher.items(), key=str)),
+            package.get("attested"),
         )
         if key not in self._numbers:
             self._numbers[key] = len(self.rows)
@@ -99,7 +100,8 @@ class _Packages:
                 _shown(package["version"]),
                 _license(package["license"]),
                 _shown(package.get("unzipped_bytes")),
-                _shown(package.get("publisher")),
+                _shown(publisher),
+                package.get("attested"),
             ])  # fmt: skip
         return self._numbers[key]
 

@@ -109,7 +109,8 @@ def test_a_reader_gets_what_the_index_says() -> None:
     shown = catalogue(page)
     for one, seen, opened in zip(given_["layers"], shown["layers"], details(page), strict=True):
         rows = [shown["packages"][number] for number in seen.pop("packages")]
-        assert rows == [list(each.values()) for each in one["packages"]]
+        fields = ("name", "version", "license", "unzipped_bytes", "publisher", "attested")
+        assert rows == [[each.get(field) for field in fields] for each in one["packages"]]
         assert seen.pop("system_packages") == []
         assert seen.pop("warnings") == len(one["warnings"])
         assert seen | opened == {
@@ -138,7 +139,7 @@ def test_long_texts_are_cut() -> None:
     given_ = hostile("x" * 100_000)
     page = render(given_)
     assert len(page) < 200_000
-    name, version, license_, _, _ = catalogue(page)["packages"][0]
+    name, version, license_, *_ = catalogue(page)["packages"][0]
     assert (len(name), len(version), len(license_)) == (1024, 1024, 200)
 
 
