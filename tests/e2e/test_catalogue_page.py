@@ -3,7 +3,6 @@
 axe-core (https://github.com/dequelabs/axe-core) looks for what keeps people out.
 """
 
-import contextlib
 import gzip
 import http.server
 import re
@@ -650,9 +649,17 @@ def test_two_thousand_layers_without_a_pause(catalogue: Catalogue) -> None:
 @pytest.mark.long
 def test_on_paper(catalogue: Catalogue) -> None:
     page = catalogue.show(strangers(), "#/layer/web-py313-arm64")
-    page.call("Emulation.setEmulatedMedia", media="print")
-    with contextlib.closing(contextlib.ExitStack()) as stack:
-        stack.callback(page.call, "Emulation.setEmulatedMedia", media="")
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    page.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+    try:
         assert page.js("getComputedStyle(document.querySelector('.copy')).display") == "none"
         assert page.js("getComputedStyle(document.querySelector('.columns')).display") == "block"
+        text, ground = (
+            sum(map(int, re.findall(r"\d+", page.js(f"getComputedStyle(document.body).{name}"))[:3]))
+            for name in ("color", "backgroundColor")
+        )
+        assert ground == 3 * 255, "paper is white, whatever the screen is"
+        assert text < 200
         assert page.call("Page.printToPDF")["data"]
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
