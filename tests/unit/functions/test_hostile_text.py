@@ -111,6 +111,7 @@ def test_lists_at_their_longest_are_taken() -> None:
         ("alongside", [f"arn:aws:lambda:eu-west-1:111122223333:layer:{'l' * 140}:{n}" for n in range(1, 5)]),
         ("share-with", [f"{number:012}" for number in range(50)]),
         ("description", "d" * 256), ("license", "l" * 512),
+        ("vulnerability-ignore", [f"GHSA-{'x' * 28}{number:02}: {'w' * 100}" for number in range(30)]),
     )]  # fmt: skip
     assert len(settings.parse(block(lines)).constraints) == 50
 

@@ -186,6 +186,33 @@ def test_constraints_are_refused_where_versions_are_locked() -> None:
     assert planned(InputKey("arm64", None, ("web",), ""), settings)
 
 
+@pytest.mark.parametrize(
+    ("is_lock", "refresh", "said"), [(True, True, "a lock"), (False, False, "refresh = false")]
+)
+def test_what_never_changes_is_not_built_again_when_fixed(is_lock: bool, refresh: bool, said: str) -> None:
+    key = InputKey("arm64", None, ("web",), "", is_lock)
+    with pytest.raises(BuildError) as caught:
+        planned(key, Settings(rebuild="fixed", refresh=refresh))
+    problem = caught.value.problem
+    assert (problem.code, problem.details["setting"]) == (ErrorCode.SETTINGS_INVALID, "rebuild")
+    assert said in problem.message
+
+
+def test_fixes_go_to_the_builder_and_what_the_watch_is_to_know_with_the_target() -> None:
+    settings = Settings(rebuild="fixed", vulnerability_ignore=("CVE-2025-1: unused",))
+    key = InputKey("arm64", None, ("web",), "")
+    [target] = plan(
+        INPUT, EXECUTION, key, settings, "python3.12", WORKSHOPS, fixes=["urllib3==2.5.0", "idna==3.7"]
+    )
+    assert [word for word in target.job.command if "fix=" in word] == [
+        "--fix=urllib3==2.5.0",
+        "--fix=idna==3.7",
+    ]
+    assert not any("fix" in word for word in split(target.job.command)[0])  # they go into the options file
+    assert (target.rebuild, target.vulnerability_ignore) == ("fixed", ("CVE-2025-1: unused",))
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+
+
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_each_architecture_has_its_queue(architecture: Any) -> None:
     (target,) = planned(InputKey(architecture, None, (), ""))

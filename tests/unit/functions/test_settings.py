@@ -53,6 +53,11 @@ blocks = st.fixed_dictionaries(
                               st.sampled_from(["hour", "day", "week"]), st.sampled_from(["", "s"])),
         "cooldown-exempt": st.lists(packages, unique=True, max_size=3),
         "refresh": st.booleans(),
+        "rebuild": st.just("fixed"),
+        "vulnerability-ignore": st.lists(
+            st.builds("{}:{}{}".format, st.from_regex(r"(GHSA|CVE|PYSEC)(-[0-9a-z]{4}){1,3}", fullmatch=True),
+                      st.sampled_from(["", " "]), lines.map(str.strip).filter(bool)), unique=True, max_size=3
+        ),
     },
 )  # fmt: skip
 
@@ -92,6 +97,8 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "cooldown": parsed.cooldown,
         "cooldown-exempt": list(parsed.cooldown_exempt),
         "refresh": parsed.refresh,
+        "rebuild": parsed.rebuild,
+        "vulnerability-ignore": list(parsed.vulnerability_ignore),
     } == {
         "name": None,
         "runtimes": [],
@@ -110,6 +117,8 @@ def test_reads_back_what_was_written(values: dict[str, Any], newline: str, befor
         "cooldown": None,
         "cooldown-exempt": [],
         "refresh": True,
+        "rebuild": None,
+        "vulnerability-ignore": [],
     } | {
         key: [value] if key == "system-libraries" and isinstance(value, str) else value
         for key, value in values.items()
@@ -232,6 +241,21 @@ def test_without_a_block_all_is_default(text: str) -> None:
         ('cooldown = "P7D"', ["cooldown", '"P7D"', "7 days"]),
         ('cooldown = "--slim"', ["cooldown", '"--slim"', "7 days"]),
         ('refresh = "never"', ["refresh", '"never"', "true or false"]),
+        ("rebuild = true", ["rebuild", "true", "text in quotes"]),
+        ('rebuild = "always"', ["rebuild", '"always"', '"fixed", or leave it out']),
+        ('vulnerability-ignore = "GHSA-48p4-8xcf-vxj5"', ["vulnerability-ignore", "list of texts"]),
+        (
+            'vulnerability-ignore = ["GHSA-48p4-8xcf-vxj5"]',
+            ["vulnerability-ignore", "GHSA-48p4-8xcf-vxj5", "why"],
+        ),
+        ('vulnerability-ignore = ["GHSA-48p4-8xcf-vxj5: "]', ["vulnerability-ignore", "why it is none here"]),
+        ('vulnerability-ignore = ["urllib3: fine"]', ["vulnerability-ignore", "an advisory's id"]),
+        (f'vulnerability-ignore = ["CVE-2025-1: {"x" * 101}"]', ["vulnerability-ignore", "100 characters"]),
+        ('vulnerability-ignore = ["CVE-2025-1: \\u001b[2J"]', ["vulnerability-ignore", "u001b"]),
+        (
+            f"vulnerability-ignore = {json.dumps([f'CVE-2025-{number}: x' for number in range(31)])}",
+            ["vulnerability-ignore", "31 entries", "most 30"],
+        ),
         ('cooldown-exempt = "boto3"', ["cooldown-exempt", "list of texts"]),
         ('cooldown-exempt = ["--slim"]', ["cooldown-exempt", '"--slim"', "package"]),
     ],
