@@ -24,7 +24,7 @@ from layerdrop.sequencer import is_newer
 from layerdrop.target import ARCHITECTURES, REBUILD_FIXED, RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mypy_boto3_s3 import S3Client
 
@@ -49,7 +49,8 @@ _LONGEST_TEXT: Final = 200
 _LONGEST_LICENSE: Final = 512  # API_PublishLayerVersion
 _MOST_PACKAGES: Final = 5000
 _MOST_WARNINGS: Final = 50
-_MOST_FIELDS: Final = 8
+_MOST_FIELDS: Final = 10
+_MOST_EARLIER: Final = 5
 _MAX_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -224,7 +225,7 @@ def _package(document: Mapping[str, Any]) -> dict[str, Any]:
         "unzipped_bytes": int(document["unzipped_bytes"]),
         # Nobody tells it of what was built before it was asked for, or of an index that does not say.
         "publisher": _publisher(document.get("publisher")),
-        "attested": document.get("attested") if isinstance(document.get("attested"), bool) else None,
+        "attested": attested if isinstance(attested := document.get("attested"), bool) else None,
     }
 
 
@@ -295,33 +296,49 @@ def _ignored(entries: Iterable[str]) -> dict[str, str]:
     return {name.strip(): reason.strip() for name, _, reason in parted}
 
 
-def publisher_changes(release: Release, previous: Release) -> tuple[str, ...]:
-    """Say which packages were published by somebody else than in the layer's version before.
+def publisher_changes(release: Release, earlier: Iterable[Release]) -> tuple[str, ...]:
+    """Say which packages were published by somebody else than they were in the layer's versions before.
+
+    Of some builds it is not known who published a package, as when the index did not answer in time. Then the
+    version before counts.
+
+    Args:
+        release: The new one.
+        earlier: The versions before it, the newest first; read as far as need be.
+    """
+    unsettled = {one["name"]: one for one in release.packages if one["publisher"] or one["attested"] is False}
+    warnings = {}
+    for before in earlier:
+        for old in before.packages:
+            if old["publisher"] is None and old["attested"] is not False:
+                continue
+            package = unsettled.pop(old["name"], None)
+            if package and old["publisher"] and _who(package) != _who(old):
+                warnings[package["name"]] = _warning(package, old)
+        if not unsettled:
+            break
+    return tuple(wording.sentence(warnings[name]) for name in sorted(warnings))
+
+
+def _who(package: Mapping[str, Any]) -> dict[str, str] | None:
+    """What identifies a publisher, however it is written.
 
     Workflow and environment are left aside: who may change the one, may change the other.
     """
-    before = {one["name"]: one for one in previous.packages}
-    warnings = []
-    for package in release.packages:
-        old = before.get(package["name"])
-        if old is None or old["publisher"] is None or _who(package) == _who(old):
-            continue
-        now, was = f"{package['name']} {package['version']}", _named(old["publisher"])
-        if package["publisher"] is None and package["attested"] is None:
-            continue  # the index could not be asked, or not in time
-        if package["publisher"]:
-            told = f"{now} was published by {_named(package['publisher'])}, {old['version']} by {was}"
-        else:
-            told = f"Nothing tells who published {now}; {old['version']} was published by {was}"
-        warnings.append(f"{told}: see whether its project says so, too.")
-    return tuple(map(wording.sentence, warnings))
-
-
-def _who(package: Mapping[str, Any]) -> dict[str, Any] | None:
     publisher = package["publisher"]
     if publisher is None:
         return None
-    return {name: value for name, value in publisher.items() if name not in ("workflow", "environment")}
+    fields = publisher.items()
+    return {name: str(one).casefold() for name, one in fields if name not in ("workflow", "environment")}
+
+
+def _warning(package: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+    now, was = f"{package['name']} {package['version']}", _named(old["publisher"])
+    if package["publisher"]:
+        told = f"{now} was published by {_named(package['publisher'])}, {old['version']} by {was}"
+    else:
+        told = f"Nothing attests who published {now}; {old['version']} was published by {was}"
+    return f"{told}: see whether its project says so, too."
 
 
 def _named(publisher: Mapping[str, Any]) -> str:
@@ -374,12 +391,12 @@ class Releases:
                     found[of[0]][of[1]] = item["ETag"]
         return dict(found)
 
-    def before(self, layer_name: str, version: int) -> Release | None:
-        """The document of the version before this one that is known, even if it was deleted since.
+    def earlier(self, layer_name: str, version: int) -> Iterator[Release]:
+        """The documents of some versions before this one, the newest first, even if they were deleted since.
 
-        ReleaseLayer may have retired it only just, so S3 is asked for what the bucket keeps of it.
+        ReleaseLayer may have retired them only just, so S3 is asked for what the bucket keeps of them.
         """
-        newest: dict[int, tuple[str, str | None]] = {}
+        newest: dict[int, tuple[str, str]] = {}
         pages = self.s3.get_paginator("list_object_versions").paginate(
             Bucket=self.bucket, Prefix=f"{PREFIX}{layer_name}/"
         )
@@ -387,8 +404,10 @@ class Releases:
             for item in page.get("Versions", ()):  # of each key the newest first
                 of = released_by(item["Key"])
                 if of and of[0] == layer_name and of[1] < version:
-                    newest.setdefault(of[1], (item["Key"], None if item["IsLatest"] else item["VersionId"]))
-        return self._find(*newest[max(newest)])[1] if newest else None
+                    newest.setdefault(of[1], (item["Key"], item["VersionId"]))
+        for number in sorted(newest, reverse=True)[:_MOST_EARLIER]:
+            if release := self._find(*newest[number])[1]:
+                yield release
 
     def _find(self, key: str, version_id: str | None = None) -> tuple[str | None, Release | None]:
         """ETag of what lies there, and what it is, if it is of that key."""

@@ -126,8 +126,7 @@ def _note(build_input: BuildInput, outcome: Outcome, now: str, seconds: float) -
     release = release_of(build_input, outcome.target, published, report, report.layer, outcome.trial, now)
     told: tuple[str, ...] = ()
     try:
-        before = RELEASES.before(release.layer_name, release.version)
-        told = publisher_changes(release, before) if before else ()
+        told = publisher_changes(release, RELEASES.earlier(release.layer_name, release.version))
     finally:
         RELEASES.write(replace(release, warnings=(*release.warnings, *told)))
     return told

@@ -208,6 +208,7 @@ def test_fixes_go_to_the_builder_and_what_the_watch_is_to_know_with_the_target()
         "--fix=urllib3==2.5.0",
         "--fix=idna==3.7",
     ]
+    assert [str(fix) for fix in cli.parse(list(target.job.command)).fixes] == ["urllib3==2.5.0", "idna==3.7"]
     assert not any("fix" in word for word in split(target.job.command)[0])  # they go into the options file
     assert (target.rebuild, target.vulnerability_ignore) == ("fixed", ("CVE-2025-1: unused",))
     assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
