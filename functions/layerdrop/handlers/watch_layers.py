@@ -13,6 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop.aws import events_client, invoking_client, s3_client, ssm_client, step_functions_client
 from layerdrop.catalogue.index import Place
+from layerdrop.catalogue.looking import Layers
 from layerdrop.catalogue.releases import Releases
 from layerdrop.catalogue.store import Catalogue, CatalogueBusyError
 from layerdrop.environment import WatchLayersEnvironment
@@ -26,7 +27,7 @@ from layerdrop.watch.outlooks import Outlooks
 from layerdrop.watch.state import Store
 from layerdrop.watch.telling import VulnerabilityBus
 from layerdrop.watch.uploads import Uploads
-from layerdrop.watch.watching import pointed_to, read, watch
+from layerdrop.watch.watching import gone, pointed_to, read, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
 ENVIRONMENT = WatchLayersEnvironment.read(os.environ)
 # What is known of thousands of layers comes and goes in one call.
 S3 = s3_client(read_timeout=60)
+SSM = ssm_client()
 CATALOGUE = Catalogue(
     S3,
-    ssm_client(),
+    SSM,
     ENVIRONMENT.bucket,
     Place(ENVIRONMENT.stack, ENVIRONMENT.region, ENVIRONMENT.account),
 )
+LAYERS = Layers(S3, SSM, ENVIRONMENT.bucket)
 RELEASES = Releases(S3, ENVIRONMENT.bucket)
 STORE = Store(S3, ENVIRONMENT.bucket)
 UPLOADS = Uploads(S3, ENVIRONMENT.bucket, ENVIRONMENT.default_runtime)
@@ -96,7 +99,9 @@ def _watch(seconds_left: Callable[[], float]) -> Counts:
     database = Database(ADDRESS, HTTP, seconds_left) if ADDRESS else None
     inquiry = outlooks = None
     if database:
-        inquiry = Inquiry(STORE, releases, database, BUS, ENVIRONMENT.stack, _now, seconds_left)
+        inquiry = Inquiry(
+            STORE, releases, partial(gone, LAYERS), database, BUS, ENVIRONMENT.stack, _now, seconds_left
+        )
     if ENVIRONMENT.resolve_layer:
         resolver = Resolver(RESOLVING, ENVIRONMENT.resolve_layer, seconds_left)
         outlooks = Outlooks(STORE, releases, resolver, UPLOADS, FIXES, BUILDS, database, _now, seconds_left)

@@ -23,7 +23,7 @@ from layerdrop.watch.state import VULNERABILITIES, Known, beside
 from layerdrop.watch.telling import Told, vulnerable_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from layerdrop.catalogue.releases import Release
@@ -49,6 +49,7 @@ class Inquiry:
     """One run of questions.
 
     Attributes:
+        gone: which of some layers are no layers any more.
         stack: whose layers these are.
         releases: what is in versions of layers, by layer name; of some nobody wrote that down.
         clock: now, in UTC.
@@ -57,6 +58,7 @@ class Inquiry:
 
     store: Store
     releases: Callable[[Iterable[Pointed]], dict[str, Release]]
+    gone: Callable[[Collection[str]], set[str]]
     database: Database
     bus: VulnerabilityBus
     stack: str
@@ -75,15 +77,16 @@ class Inquiry:
         Returns:
             What is known.
         """
-        names = {one.name for one in pointed}
+        # Until its version is written down, or in an index that was spoilt, a layer may be missing.
+        gone = self.gone(state.layers.keys() - {one.name for one in pointed})
         asker = Asker(self.database, state.advisories)
         last = {name: (one.version, one.asked) for name, one in state.layers.items()}
         waiting = due(pointed, last, self.clock())
         counts.left = len(waiting)
-        if _is_unfinished(state, names):
-            state = self._settle(state, names, {}, {}, asker, counts)
+        if gone or _is_unfinished(state):
+            state = self._settle(state, gone, {}, {}, asker, counts)
         try:
-            return self._ask(waiting, state, names, asker, counts)
+            return self._ask(waiting, state, asker, counts)
         finally:
             counts.failures += asker.failures
 
@@ -91,7 +94,6 @@ class Inquiry:
         self,
         waiting: Iterable[Pointed],
         state: Vulnerabilities,
-        names: set[str],
         asker: Asker,
         counts: Counts,
     ) -> Vulnerabilities:
@@ -107,8 +109,8 @@ class Inquiry:
                 reason = wording.sentence(str(error))
                 logger.error("The vulnerability database cannot be asked: %s", reason)  # noqa: TRY400
                 # The advisories that it did answer for are not asked for again.
-                return self._settle(state, names, {}, {}, asker, counts) if asker.used else state
-            state = self._settle(state, names, releases, answers, asker, counts)
+                return self._settle(state, (), {}, {}, asker, counts) if asker.used else state
+            state = self._settle(state, (), releases, answers, asker, counts)
             counts.asked += len(answers)
             counts.left -= len(part) - (len(releases) - len(answers))
         return state
@@ -116,7 +118,7 @@ class Inquiry:
     def _settle(
         self,
         state: Vulnerabilities,
-        names: set[str],
+        gone: Iterable[str],
         releases: Mapping[str, Release],
         answers: Answers,
         asker: Asker,
@@ -125,8 +127,8 @@ class Inquiry:
         for _ in range(_WRITES):
             now = iso(self.clock())
             before = dict(state.layers)
-            for name in before.keys() - names:
-                del state.layers[name]
+            for name in gone:
+                state.layers.pop(name, None)
             for name, advisories in answers.items():
                 state.layers[name] = _known(releases[name], before.get(name), advisories, now)
             self._tell(state, releases, counts)
@@ -248,10 +250,8 @@ def _said(known: Known | None) -> tuple[Any, ...]:
     return (known.version, known.input_key, known.findings)
 
 
-def _is_unfinished(state: Vulnerabilities, names: set[str]) -> bool:
-    """Whether an earlier run has left something, or layers are gone."""
-    return (
-        bool(state.unwritten)
-        or not state.layers.keys() <= names
-        or any(one.is_to_be_told for known in state.layers.values() for one in known.findings)
+def _is_unfinished(state: Vulnerabilities) -> bool:
+    """Whether an earlier run has left something."""
+    return bool(state.unwritten) or any(
+        one.is_to_be_told for known in state.layers.values() for one in known.findings
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from layerdrop.watch.schedule import Counts, Pointed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from layerdrop.catalogue.looking import Layers
     from layerdrop.catalogue.releases import Release, Releases
     from layerdrop.watch.inquiry import Inquiry
     from layerdrop.watch.outlooks import Outlooks
@@ -41,6 +42,11 @@ def watch(
 def pointed_to(index: Mapping[str, Any]) -> list[Pointed]:
     """The layers of a catalogue; of versions without a release document nobody knows what is in them."""
     return [Pointed(one["name"], one["version"]) for one in index["layers"] if one["released"]]
+
+
+def gone(layers: Layers, names: Collection[str]) -> set[str]:
+    """Which of these are no layers any more: without a pointer, or none of this stack's."""
+    return {name for name, seen in layers.some(names, {}).items() if seen.entry is None} if names else set()
 
 
 def read(releases: Releases, pointed: Iterable[Pointed]) -> dict[str, Release]:

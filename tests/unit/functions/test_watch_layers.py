@@ -404,6 +404,24 @@ def test_a_layer_that_is_gone_is_forgotten(world: World) -> None:
     assert world.beside()["layers"] == {}
 
 
+def test_a_layer_that_the_index_lacks_for_a_while_is_not_forgotten(world: World) -> None:
+    world.release(world.upload())
+    world.run()
+    known = world.json("catalogue/vulnerabilities.json")["layers"]
+    # The pointer has moved, and what it leads to is not written down yet.
+    arn = f"arn:aws:lambda:us-east-1:123456789012:layer:{LAYER}:2"
+    world.account.ssm.put_parameter(Name=f"/layerdrop/{LAYER}", Value=arn, Type="String", Overwrite=True)
+    world.module.CATALOGUE.update([LAYER])
+    assert world.json("catalogue/index.json")["layers"][0]["released"] is None
+    world.run()
+    world.account.put_json("catalogue/index.json", world.json("catalogue/index.json") | {"layers": []})
+    world.run()
+    assert world.json("catalogue/vulnerabilities.json")["layers"] == known
+    world.release(version=2)
+    world.run()
+    assert len(world.events) == 1
+
+
 def test_a_layer_from_before_the_catalogue_is_passed_over(world: World) -> None:
     world.account.put_json("claims/old-py313-arm64.json", {"key": KEY, "lease": None})
     arn = "arn:aws:lambda:us-east-1:123456789012:layer:old-py313-arm64:3"
