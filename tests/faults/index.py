@@ -30,7 +30,11 @@ def dist_info(
 
 
 def packed(
-    name: str, files: dict[str, bytes], info: dict[str, bytes], mode: dict[str, int] | None = None
+    name: str,
+    files: dict[str, bytes],
+    info: dict[str, bytes],
+    mode: dict[str, int] | None = None,
+    version: str = "1.0",
 ) -> bytes:
     """A wheel of these files, with a RECORD that fits them."""
     everything = files | info
@@ -38,7 +42,7 @@ def packed(
         f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
         for path, data in everything.items()
     ]
-    record = f"{name}-1.0.dist-info/RECORD"
+    record = f"{name}-{version}.dist-info/RECORD"
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in {**everything, record: "\n".join([*rows, f"{record},,\n"]).encode()}.items():
@@ -49,8 +53,9 @@ def packed(
     return stream.getvalue()
 
 
-def good(name: str, requires: str = "") -> bytes:
-    return packed(name, {f"{name}/__init__.py": b"x = 1\n" * 50}, dist_info(name, requires=requires))
+def good(name: str, requires: str = "", version: str = "1.0") -> bytes:
+    info = dist_info(name, version, requires)
+    return packed(name, {f"{name}/__init__.py": b"x = 1\n" * 50}, info, version=version)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class File:
     requires_python: str | None = None
     yanked: bool = False
     size: int | None = None
+    uploaded: str | None = None
 
 
 def plain(content: bytes) -> Serve:
@@ -181,6 +187,13 @@ class Index:
         self._projects[name] = [File(filename, digest, serve or plain(content), requires_python, size=size)]
         self._metadata[filename] = dist_info(name, requires=requires)[f"{name}-1.0.dist-info/METADATA"]
 
+    def add_version(self, name: str, version: str, uploaded: str) -> None:
+        """Add a good wheel of a project's version, with the time of its upload (ISO 8601)."""
+        content, filename = good(name, version=version), f"{name}-{version}-py3-none-any.whl"
+        digest = hashlib.sha256(content).hexdigest()
+        self._projects.setdefault(name, []).append(File(filename, digest, plain(content), uploaded=uploaded))
+        self._metadata[filename] = dist_info(name, version)[f"{name}-{version}.dist-info/METADATA"]
+
     def add_page(self, name: str, serve: Serve) -> None:
         """Add a project whose page itself is odd."""
         self._pages[name] = serve
@@ -207,6 +220,7 @@ class Index:
                 "core-metadata": {"sha256": hashlib.sha256(self._metadata[file.filename]).hexdigest()},
                 **({"requires-python": file.requires_python} if file.requires_python else {}),
                 **({} if file.size is None else {"size": file.size}),
+                **({"upload-time": file.uploaded} if file.uploaded else {}),
             }
             for file in self._projects[name]
         ]

@@ -3,12 +3,14 @@
 import io
 import json
 import platform
+import random
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ from local.policies import Statement
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, BUCKET
 from tests.faults.index import Index, Serve, dist_info, good, packed, plain
+from tests.osv_database import Osv, advisory
 from tests.whole import parts
 
 Found = TypeVar("Found")
@@ -63,13 +66,14 @@ def embedded(folder: Path, index: Index) -> Iterator[EmbeddedAws]:
 class Driver:
     """Somebody who uploads, waits and looks."""
 
-    def __init__(self, aws: EmbeddedAws, index: Index) -> None:
+    def __init__(self, aws: EmbeddedAws, index: Index, osv: Osv) -> None:
         self._aws = aws
         self._index = index
         login = json.dumps({"username": "layers", "password": "recorded"})
         secret = aws.clients.get("secretsmanager").create_secret(Name="index", SecretString=login)
         # The index itself wants no credentials; they are read all the same.
         self.parameters = PARAMETERS | {"IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
+        self.parameters["VulnerabilityDatabase"] = osv.url
         self.stack = aws.deploy(parameters=self.parameters)
         self.clients = aws.clients
 
@@ -141,6 +145,38 @@ class Driver:
         self.clients.lambda_.invoke(
             FunctionName=self.stack.values["StartBuild"], InvocationType="Event", Payload=json.dumps(event)
         )
+
+    def strikes(self, function: str) -> Any:
+        """Have an hour go by for a function; return what it says."""
+        strike = json.dumps({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
+        answer = self.clients.lambda_.invoke(FunctionName=function, Payload=strike)
+        told = json.load(answer["Payload"])
+        assert "FunctionError" not in answer, told
+        return told
+
+    @contextmanager
+    def others_writing(self) -> Iterator[None]:
+        """Have somebody else write the catalogue's index all the time, now spoilt and now as it was."""
+        place = {"Bucket": BUCKET, "Key": "catalogue/index.json"}
+        sound = self.clients.s3.get_object(**place)["Body"].read()
+        ended = threading.Event()
+
+        def write() -> None:
+            while not ended.wait(random.uniform(0.01, 0.1)):
+                body = random.choice([sound, b"spoilt"])
+                self.clients.s3.put_object(**place, Body=body + b" " * random.randrange(100))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        yield
+        ended.set()
+        writer.join()
+
+    def did(self, role: str, action: str, resource: str) -> bool:
+        """Whether a role, by its logical id, was seen to use a permission on something so called."""
+        name = self.stack.all_values()[role].rpartition("/")[2]
+        used = list(self._aws.authorization.used)
+        return any((who, one.action) == (name, action) and resource in one.resource for who, one in used)
 
     def queued(self, queue: str) -> bool:
         """Whether a queue, by its output's name, holds anything."""
@@ -227,13 +263,52 @@ def drive(driver: Driver) -> None:
             driver.clients.stepfunctions.stop_execution(executionArn=execution["executionArn"])
         assert driver.answered("arm64/stopped", version)["error"]["code"] == "BUILD_ABORTED"
     # The clock strikes.
-    strike = json.dumps({"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
-    for function in (driver.stack.values["WriteManifest"], driver.stack.all_values()["Trial.TryLayer"]):
-        answer = driver.clients.lambda_.invoke(FunctionName=function, Payload=strike)
-        assert "FunctionError" not in answer, answer["Payload"].read()
+    values = driver.stack.all_values()
+    for function in ("WriteManifest", "Trial.TryLayer", "Catalogue.UpdateCatalogue"):
+        driver.strikes(values[function])
+    watch(driver)
     # An event of which neither StartBuild nor WriteManifest can make anything: the queues are left.
     driver.fails({"Records": [{"s3": "this is no event"}]})
     until(lambda: driver.queued("UnansweredUploads") and driver.queued("UnansweredBuilds"))
+
+
+def watch(driver: Driver) -> None:
+    """Everything that can become of what is watched."""
+    s3, function = driver.clients.s3, driver.stack.all_values()["Catalogue.WatchLayers"]
+    asks = '# /// layer\n# rebuild = "fixed"\n# cooldown = "7 days"\n# ///\nholed\n'
+    [vulnerable] = driver.build("arm64/holed", asks)["layers"]
+    assert [one["version"] for one in vulnerable["packages"]] == ["1.0"]
+    beside = {"Bucket": BUCKET, "Key": "requirements/arm64/holed/vulnerabilities.json"}
+
+    def findings() -> Any:
+        layers = json.load(s3.get_object(**beside)["Body"])["layers"]
+        return layers.get(vulnerable["layer_name"], {}).get("findings", [])
+
+    # Told, and built again with the fix that the cooldown keeps back otherwise.
+    until(lambda: driver.strikes(function)["rebuilds"])
+    assert [one["package"] for one in findings()] == ["holed"]
+
+    def rebuilt() -> Any:
+        manifest = driver.manifest("arm64/holed")
+        layers = manifest["layers"] if manifest["status"] != "BUILDING" else []
+        return manifest if any(one["version"] == 2 for one in layers) else None
+
+    mended = until(rebuilt)
+    assert [one["version"] for one in mended["layers"][0]["packages"]] == ["2.0"]
+    # The index is gone, and a release from before there was a catalogue; then others write all the time.
+    until(lambda: not (driver.strikes(function) and findings()))
+    s3.delete_object(Bucket=BUCKET, Key=f"catalogue/releases/{mended['layers'][0]['layer_name']}/2.json")
+    s3.delete_object(Bucket=BUCKET, Key="catalogue/index.json")
+    driver.strikes(function)
+    role = "Catalogue.WatchLayersRole"
+    with driver.others_writing():
+        until(
+            lambda: (
+                driver.strikes(function)
+                and driver.did(role, "ssm:GetParameters", "/layerdrop/")
+                and driver.did(role, "s3:GetObject", "/claims/")
+            )
+        )
 
 
 def record(folder: Path) -> Recording:
@@ -248,7 +323,12 @@ def record(folder: Path) -> Recording:
         index.add("other", good("other"))
         index.add("broken", packed("broken", {"broken.py": b"import nowhere\n"}, dist_info("broken")))
         aws = stack.enter_context(embedded(folder, index))
-        driver = Driver(aws, index)
+        # A version that the cooldown keeps back, and that mends what is known against the other.
+        for version, days in (("1.0", 30), ("2.0", 1)):
+            index.add_version("holed", version, (datetime.now(UTC) - timedelta(days=days)).isoformat())
+        holes = [[{"introduced": "0"}, {"fixed": "2.0"}]]
+        osv = stack.enter_context(Osv(advisory("GHSA-0000-0000-0000", "holed", ranges=holes)))
+        driver = Driver(aws, index, osv)
         drive(driver)
         judge = aws.authorization
         seen = {parts().called(path): value for path, value in driver.stack.all_values().items()}

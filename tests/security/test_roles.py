@@ -42,6 +42,8 @@ FUNCTIONS = (
     "TryLayer",
     "ReleaseLayer",
     "WriteManifest",
+    "UpdateCatalogue",
+    "WatchLayers",
 )
 UNSEEN: Mapping[tuple[str, str], str] = {
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
@@ -380,6 +382,7 @@ def test_others_cannot_judge_what_an_event_says_of_itself(recording: Recording, 
     conditional = {(role, wanted.action): wanted for role, wanted in recording.used if about_itself(wanted)}
     forgeries = {
         ("WriteManifestRole", "events:PutEvents"): ("events:source", "aws.states"),
+        ("WatchLayersRole", "events:PutEvents"): ("events:detail-type", "Layer Build Ended"),
         ("TryLayerRole", "iam:PassRole"): ("iam:passedtoservice", "ecs-tasks.amazonaws.com"),
     }
     assert conditional.keys() == forgeries.keys()

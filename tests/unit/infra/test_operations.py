@@ -61,10 +61,21 @@ def own_metrics() -> set[str]:
     """The names that the functions count under, by their source."""
     names: set[str] = set()
     for path in (ROOT / "functions/layerdrop").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        listed = [_listed(node) for node in nodes if isinstance(node, ast.For)]
+        for node in nodes:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_metric":
-                names |= _texts(node.args[0])
+                names |= (
+                    _texts(node.args[0]) if not isinstance(node.args[0], ast.Name) else set().union(*listed)
+                )
     return names
+
+
+def _listed(loop: ast.For) -> set[str]:
+    """The names in a loop over pairs of names and numbers."""
+    pairs = loop.iter.elts if isinstance(loop.iter, ast.Tuple) else []
+    first = [pair.elts[0] for pair in pairs if isinstance(pair, ast.Tuple)]
+    return {str(name.value) for name in first if isinstance(name, ast.Constant)}
 
 
 def _texts(node: ast.expr) -> set[str]:

@@ -106,7 +106,7 @@ def test_one_compute_environment_at_a_time_is_made() -> None:
 def test_nothing_waits_for_what_only_watches() -> None:
     waiting = {waiting for waiting, needed in edges(parts().root["Resources"]) if needed == "Watching"}
     assert waiting == set()
-    assert stacks_before("Watching") == {"BuilderImage", "Network", "Jobs", "Trial"}
+    assert stacks_before("Watching") == {"BuilderImage", "Network", "Jobs", "Trial", "Catalogue"}
 
 
 def test_the_stack_s_template_reads_as_the_flow() -> None:
@@ -121,6 +121,7 @@ def test_the_stack_s_template_reads_as_the_flow() -> None:
         "PublishLayer",
         "Trial",
         "WriteManifest",
+        "Catalogue",
         "Watching",
     ]
     assert [name for name in SOURCE["Resources"] if name in flow] == flow
@@ -226,6 +227,12 @@ def test_whoever_calls_a_function_may_and_for_this_stack_only() -> None:
         source = json.dumps(permission["SourceArn"]) if "SourceArn" in permission else "the account"
         assert "SourceArn" in permission or permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
         permitted.add((permission["FunctionName"]["Ref"], permission["Principal"], source))
+    for policy in of_type("AWS::SQS::QueuePolicy").values():
+        [queue], [statement] = policy["Queues"], policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sqs:SendMessage")
+        assert statement["Resource"] == {"Fn::GetAtt": [queue["Ref"], "Arn"]}
+        source = json.dumps(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
+        permitted.add((queue["Ref"], statement["Principal"]["Service"], source))
     assert permitted == callers
 
 
