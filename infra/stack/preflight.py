@@ -5,6 +5,7 @@ Only service-linked roles are made; everything else is looked at and said.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def check(session: boto3.Session, to: Destination, templates: Templates) -> Iter
     status, findings = earlier_attempt(session, to)
     yield from findings
     yield from too_long_names(to, templates)
+    yield from networks(to, templates)
     yield from linked_roles(session)
     is_first = status in (None, "IMPORT_COMPLETE")  # nothing, or no more than a bucket that was taken over
     yield from machines(_quotas(session, "codebuild"), templates, is_first=is_first)
@@ -132,6 +134,25 @@ def failures(client: Any, stack: str) -> list[str]:
     ]
     # Those that were only stopped by another's failure say so.
     return [reason for reason in reversed(failed) if "cancelled" not in reason][:_REASONS_SHOWN]
+
+
+# ---------------------------------------------------------------- who is shown the catalogue
+
+
+def networks(to: Destination, templates: Templates) -> Iterator[Finding]:
+    """Say which networks of the catalogue's allow-list are none: they would let nobody in."""
+    given = templates.parameter("CatalogueAddresses", to.parameters)
+    for network in filter(None, given.split(",")):
+        try:
+            if re.search(r"/0\d", network):  # which Python reads, and the function does not
+                raise ValueError("its bits begin with 0")  # noqa: TRY301
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            what = f"CatalogueAddresses has {network}, which is no network: {error}."
+            yield Finding(what, "Write a network's own address and its bits: 203.0.113.0/24.", stops=True)
+    if given and templates.parameter("CatalogueAccess", to.parameters) == "PRIVATE":
+        what = "CatalogueAddresses counts for nothing: CatalogueAccess is PRIVATE."
+        yield Finding(what, "Set CatalogueAccess to CLOUDFRONT if the catalogue is to have an address.")
 
 
 # ---------------------------------------------------------------- names

@@ -44,6 +44,33 @@ def client(service: str) -> Any:
     return boto3.client(service, "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
 
 
+# ---------------------------------------------------------------- who is shown the catalogue
+
+
+@pytest.mark.parametrize(
+    ("addresses", "wrong"),
+    [
+        ("", []),
+        ("203.0.113.0/24,2001:db8::/32,0.0.0.0/0", []),
+        ("203.0.113.7/24,10.0.0.0/8", ["203.0.113.7/24"]),
+        ("10.0.0.0/33,2001:db8::/129,10.0.0.0/08", ["10.0.0.0/33", "2001:db8::/129", "10.0.0.0/08"]),
+    ],
+)
+def test_networks_that_would_let_nobody_in_are_said(addresses: str, wrong: list[str]) -> None:
+    to = destination(CatalogueAddresses=addresses, CatalogueAccess="CLOUDFRONT")
+    findings = list(preflight.networks(to, TEMPLATES))
+    assert all(finding.stops for finding in findings)
+    assert len(findings) == len(wrong)
+    for finding, network in zip(findings, wrong, strict=True):
+        assert f"CatalogueAddresses has {network}, which is no network" in finding.what
+
+
+def test_a_list_for_a_page_that_has_no_address_is_said() -> None:
+    [finding] = preflight.networks(destination(CatalogueAddresses="10.0.0.0/8"), TEMPLATES)
+    assert not finding.stops
+    assert "PRIVATE" in finding.what
+
+
 # ---------------------------------------------------------------- names
 
 
