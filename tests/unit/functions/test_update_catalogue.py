@@ -426,6 +426,7 @@ def do(account: Any, what: str, name: str, version: int) -> None:
     done=st.lists(st.tuples(changes, st.lists(st.sampled_from(NAMES), max_size=2)), max_size=10),
     late=st.lists(st.sampled_from(NAMES), max_size=4),
 )
+@pytest.mark.long
 def test_whatever_was_told_after_a_sweep_it_is_as_made_at_once(account: Any, done: Any, late: Any) -> None:
     """Updates come in any order, doubled, of what did not change, or not at all."""
     empty(account)
