@@ -591,7 +591,7 @@ function outdatedSection(layer) {
 }
 
 function changesOf(changes) {
-  if (missing(changes)) return none("not known against the version before");
+  if (missing(changes)) return none("nothing is known of a version before");
   const parts = [
     ...changes.changed.map((one) => make("li", {}, words(one.package), " ", words(one.from), " → ", words(one.to))),
     ...changes.added.map((one) => make("li", { class: "added" }, "added ", words(one.package), " ", words(one.version))),
