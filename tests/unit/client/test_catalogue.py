@@ -105,7 +105,9 @@ def test_there_may_be_none_yet(aws: Any, wish: Wish, tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("page", [b"", b"<html>", gzip.compress(HTML)[:-4]])
+@pytest.mark.parametrize(
+    "page", [b"", b"<html>", gzip.compress(HTML, mtime=0)[:-4]], ids=["empty", "plain", "cut"]
+)
 def test_a_page_that_is_none_is_said(aws: Any, page: bytes, tmp_path: Path) -> None:
     aws.kept[PAGE] = page
     with pytest.raises(CommandError) as error:
