@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layerdrop import wording
@@ -80,9 +81,21 @@ def fold(place: Place, written: str, entries: Mapping[str, Entry], watch: Watch)
 
 
 def to_bytes(index: Mapping[str, Any]) -> bytes:
-    """The index as it lies in the bucket."""
-    text = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
-    return (wording.escaped(text) + "\n").encode()
+    """The index as it lies in the bucket, with each layer on a line of its own.
+
+    Of thousands of layers it has a hundred megabytes and more, so there is no second copy of it in between.
+    """
+    content = BytesIO()
+    rest = {name: part for name, part in index.items() if name != "layers"}
+    content.write(_json(rest).removesuffix(b"}") + b',"layers":[')
+    for number, layer in enumerate(index["layers"]):
+        content.write((b",\n" if number else b"\n") + _json(layer))
+    content.write(b"\n]}\n")
+    return content.getvalue()
+
+
+def _json(value: object) -> bytes:
+    return wording.escaped(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def read(content: bytes | None) -> dict[str, Any] | None:

@@ -91,8 +91,7 @@ class Catalogue:
             if attempt:
                 self.pause(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**attempt)))  # noqa: S311
             page, made_from = self._page()
-            etag, content = self._get(INDEX)
-            found = read(content)
+            etag, found = self._index()
             entries = look.over(found)
             watch = Watch.read(self._get(VULNERABILITIES)[1], self._get(OUTDATED)[1])
             index = fold(self.place, self._time(), entries, watch)
@@ -106,7 +105,11 @@ class Catalogue:
 
     def read(self) -> dict[str, Any] | None:
         """The index as it lies there; None if there is none."""
-        return read(self._get(INDEX)[1])
+        return self._index()[1]
+
+    def _index(self) -> tuple[str | None, dict[str, Any] | None]:
+        etag, content = self._get(INDEX)
+        return etag, read(content)
 
     def _put_page(self, before: str | None, index: Mapping[str, Any], index_etag: str) -> bool:
         written = self._put(
