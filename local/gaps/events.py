@@ -59,9 +59,10 @@ class EventsService:
                 self._invoke(target["Arn"], event)
 
     def _sending(self, original: Any) -> Any:
-        # moto knows neither functions nor topics as targets, and takes a schedule for a pattern of all.
+        # moto knows neither functions nor topics as targets, takes a schedule for a pattern of all, and does
+        # what a disabled rule says.
         def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
-            if rule.scheduled_expression:
+            if rule.scheduled_expression or rule.state != "ENABLED":
                 return
             ours = {"lambda": self._invoke, "sns": _publish}
             targets = rule.targets

@@ -95,8 +95,11 @@ class Pipeline:
         waiting = retrier_decl.time.sleep
         self._patch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda s: waiting(s * HASTE)))
         # The stand-in builds what no index has.
-        self.outputs = self.aws.deploy(parameters={"ResolveLayers": "DISABLED"}).outputs
+        stack = self.aws.deploy(parameters={"ResolveLayers": "DISABLED"})
+        self.outputs, self.values = stack.outputs, stack.all_values()
         clients = self.aws.clients
+        # Its calls are about several uploads at once: only those who ask for it hear of ends.
+        self.tell_catalogue(False)
         functions = clients.lambda_.list_functions()["Functions"]
         holders = [
             item
@@ -141,6 +144,11 @@ class Pipeline:
         """Upload; return the version's id."""
         body = text.encode() if isinstance(text, str) else text
         return self.aws.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=body)["VersionId"]
+
+    def tell_catalogue(self, tells: bool) -> None:
+        """Have the rule that tells UpdateCatalogue of ends of builds do so, or not."""
+        events = self.aws.clients.get("events")
+        (events.enable_rule if tells else events.disable_rule)(Name=self.values["Catalogue.BuildEnded"])
 
     def deliver(self, function: Any, event: Any) -> None:
         """Deliver an event that was held back."""
