@@ -43,9 +43,12 @@ class _Together(LoadFileScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: tests that wait for others take a third of the time."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """For a sample one process more than there are cores: tests that wait take a third of the time.
+
+    The large sets start so many processes of their own that they need none beside them.
+    """
+    return (os.cpu_count() or 1) + 1 if config.getoption("markexpr") == "not long" else None
 
 
 @pytest.hookimpl(optionalhook=True)

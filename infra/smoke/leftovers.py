@@ -79,7 +79,7 @@ def delete_builds(session: boto3.Session, bucket: str, prefix: str) -> None:
         ClientError: Something cannot be deleted.
     """
     delete_layers(session, list(layers_called(session, prefix)))
-    for folder in ("claims", "trials"):
+    for folder in ("claims", "trials", "catalogue/releases"):
         delete_objects(session, bucket, f"{folder}/{prefix}")
     for architecture in ARCHITECTURES:
         delete_objects(session, bucket, f"requirements/{architecture}/{prefix}")

@@ -41,7 +41,7 @@ def shown(pipeline: Pipeline) -> set[str]:
         names = {layer["name"] for layer in json.load(index["Body"])["layers"]}
     except (ClientError, ValueError, TypeError, KeyError, RecursionError):
         return set()
-    if not page["Metadata"]["made-from"].startswith(index["ETag"].strip('"')):
+    if not page["Metadata"].get("made-from", "").startswith(index["ETag"].strip('"')):
         return set()
     text = gzip.decompress(page["Body"].read()).decode()
     return {name for name in names & LAYERS if name in text}
