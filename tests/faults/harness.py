@@ -255,7 +255,8 @@ class Pipeline:
         found = defaultdict(list)
         for message in list(queue._messages):
             detail = json.loads(message.body)["detail"]
-            found[detail["input"]["version_id"]].append(detail)
+            if version := detail["input"].get("version_id"):  # not what tests tell the catalogue
+                found[version].append(detail)
         return found
 
     def trials(self) -> list[str]:

@@ -129,6 +129,7 @@ def test_the_catalogue_is_written_whatever_fails(built: Pipeline, tried: Any, ki
     tried("catalogue: UpdateCatalogue killed, AWS fails at each of its calls", len(calls), len(calls))
 
 
+@pytest.mark.long
 def test_what_fails_always_is_given_up_and_found_within_the_hour(built: Pipeline, tried: Any) -> None:
     forget(built)
     rule = built.fail(lambda call: call.operation == "HeadObject catalogue/", "killed", 10**6)
@@ -156,6 +157,7 @@ def test_messages_that_come_often_and_in_any_order_change_nothing(built: Pipelin
     )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "broken",
     [

@@ -23,6 +23,9 @@ LAYERDROP = Path(sys.executable).with_name("layerdrop")
 GITHUB = {"Repository": "octo@1/layers@2"}
 
 
+pytestmark = pytest.mark.long
+
+
 def role(pipeline: Pipeline, **given: str) -> dict[str, Any]:
     """The role's properties as CloudFormation works them out."""
     outputs = {"BucketName": pipeline.bucket, "StateMachineArn": pipeline.state_machine}
@@ -68,7 +71,6 @@ def denied(call: Any, **parameters: Any) -> bool:
     return error.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException", "403")
 
 
-@pytest.mark.long
 def test_the_role_syncs_its_prefixes_and_may_do_nothing_else(
     pipeline: Pipeline, folder: str, tmp_path: Path
 ) -> None:
@@ -110,7 +112,6 @@ def test_the_role_syncs_its_prefixes_and_may_do_nothing_else(
     assert (status, told["error"]["code"]) == (2, "ACCESS_DENIED")
 
 
-@pytest.mark.long
 def test_deletions_are_asked_for(pipeline: Pipeline, folder: str) -> None:
     name = folder.rpartition("/")[2]
     arn = made(pipeline, f"ci-{name}", **GITHUB, Prefix=f"arm64/{name}/", MayDelete="yes")
@@ -120,7 +121,6 @@ def test_deletions_are_asked_for(pipeline: Pipeline, folder: str) -> None:
     assert denied(clients.s3.delete_object, Bucket=pipeline.bucket, Key="requirements/arm64/requirements.txt")
 
 
-@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("given", "subject"),
     [

@@ -66,6 +66,7 @@ def test_the_lock_of_a_build_gives_the_very_same_zip(pipeline: Pipeline, folder:
     assert answered(pipeline, upload.key, lock)["reused"]
 
 
+@pytest.mark.long
 def test_a_lock_and_a_requirements_file_in_one_folder_are_two_inputs(
     pipeline: Pipeline, folder: str, lock: str
 ) -> None:

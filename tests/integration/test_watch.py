@@ -208,6 +208,7 @@ def test_told_once_and_built_again_when_the_fix_appears(world: World) -> None:
     assert (world.versions(name), world.executions(upload)) == (2, 2)
 
 
+@pytest.mark.long
 def test_what_is_ignored_is_neither_told_nor_built(world: World) -> None:
     app, hole = world.packages()
     block = '# /// layer\n# rebuild = "fixed"\n# vulnerability-ignore = ["PYSEC-2026-5: not called"]\n# ///\n'

@@ -120,6 +120,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.attack("a provenance object that is none, or meant to cost much")
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_provenance_that_is_none_costs_nothing(
@@ -261,6 +262,7 @@ def test_an_index_that_refuses_is_no_error(
     assert found["app"] == Attested(True, some[0].provenance)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.attack("a page names a provenance where a build must not go, or where anybody could change it")
 @pytest.mark.parametrize(
     "where",

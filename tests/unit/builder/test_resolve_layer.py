@@ -505,6 +505,7 @@ LOOKS = [
 ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("options", LOOKS)
 def test_a_look_tells_what_the_job_takes_and_leaves_nothing(world: World, options: tuple[str, ...]) -> None:
     make_wheel(world.index.folder, "dep", "2.5")

@@ -497,6 +497,7 @@ QUICK = (
 )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.usefixtures("in_turn")
 @pytest.mark.parametrize(
     "pair", sampled(itertools.product(WRITERS, WRITERS), lambda pair: pair in QUICK), ids=" / ".join
