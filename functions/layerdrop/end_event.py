@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from layerdrop.input_key import manifest_key
@@ -12,10 +10,7 @@ from layerdrop.notice import notice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mypy_boto3_events import EventBridgeClient
-
 SCHEMA = "layerdrop/end-event/1"
-SOURCE = "layerdrop"
 DETAIL_TYPE = "Layer Build Ended"
 SUPERSEDED = "SUPERSEDED"
 """The end state of a build that a newer upload made needless; it has no manifest."""
@@ -60,22 +55,3 @@ def _short(error: Mapping[str, Any] | None) -> dict[str, str] | None:
     if error is None:
         return None
     return {name: str(error[name])[:_LONGEST_TEXT] for name in ("code", "message", "hint")}
-
-
-@dataclass(frozen=True)
-class Bus:
-    """The account's default event bus."""
-
-    events: EventBridgeClient
-
-    def send(self, detail: Mapping[str, Any]) -> None:
-        """Send an end event.
-
-        Raises:
-            RuntimeError: EventBridge did not take it.
-        """
-        response = self.events.put_events(
-            Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
-        )
-        if response["FailedEntryCount"]:
-            raise RuntimeError(f"EventBridge did not take the event: {response['Entries'][0]}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop.aws import events_client, invoking_client, s3_client, ssm_client, step_functions_client
+from layerdrop.bus import Bus
 from layerdrop.catalogue.index import Place
 from layerdrop.catalogue.looking import Layers
 from layerdrop.catalogue.releases import Releases
@@ -25,7 +26,7 @@ from layerdrop.watch.mending import Builds
 from layerdrop.watch.osv import Database, base_of, connections
 from layerdrop.watch.outlooks import Outlooks
 from layerdrop.watch.state import Store
-from layerdrop.watch.telling import VulnerabilityBus
+from layerdrop.watch.telling import DETAIL_TYPE
 from layerdrop.watch.uploads import Uploads
 from layerdrop.watch.watching import gone, pointed_to, read, watch
 
@@ -51,7 +52,7 @@ RELEASES = Releases(S3, ENVIRONMENT.bucket)
 STORE = Store(S3, ENVIRONMENT.bucket)
 UPLOADS = Uploads(S3, ENVIRONMENT.bucket, ENVIRONMENT.default_runtime)
 FIXES = Fixes(S3, ENVIRONMENT.bucket)
-BUS = VulnerabilityBus(events_client())
+BUS = Bus(events_client(), DETAIL_TYPE)
 BUILDS = Builds(step_functions_client(), ENVIRONMENT.state_machine_arn)
 ADDRESS = base_of(ENVIRONMENT.vulnerability_database) if ENVIRONMENT.vulnerability_database else ""
 HTTP = connections()

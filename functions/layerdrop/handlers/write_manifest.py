@@ -11,8 +11,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from layerdrop.aws import events_client, s3_client, step_functions_client
 from layerdrop.build_input import BuildInput, Execution
+from layerdrop.bus import Bus
 from layerdrop.catalogue.releases import Releases, publisher_changes, release_of
-from layerdrop.end_event import SUPERSEDED, Bus, end_event
+from layerdrop.end_event import DETAIL_TYPE, SUPERSEDED, end_event
 from layerdrop.environment import WriteManifestEnvironment
 from layerdrop.errors import BuildError
 from layerdrop.failure import attempts_made, plan_problem, target_problem
@@ -37,7 +38,7 @@ STEP_FUNCTIONS = step_functions_client()
 REPORTS = ReportReader(S3, ENVIRONMENT.bucket)
 MANIFESTS = ManifestStore(S3, InputVersions(S3))
 RELEASES = Releases(S3, ENVIRONMENT.bucket)
-BUS = Bus(events_client())
+BUS = Bus(events_client(), DETAIL_TYPE)
 
 _SECONDS_OF_THE_ANSWER = 15.0
 

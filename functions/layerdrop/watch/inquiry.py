@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from layerdrop.bus import Bus
     from layerdrop.catalogue.releases import Release
     from layerdrop.watch.advisories import Advisory
     from layerdrop.watch.osv import Database
     from layerdrop.watch.schedule import Counts
     from layerdrop.watch.state import Store, Vulnerabilities
-    from layerdrop.watch.telling import VulnerabilityBus
 
     Answers = Mapping[str, Mapping[Package, tuple[Advisory, ...] | None]]
 
@@ -60,7 +60,7 @@ class Inquiry:
     releases: Callable[[Iterable[Pointed]], dict[str, Release]]
     gone: Callable[[Collection[str]], set[str]]
     database: Database
-    bus: VulnerabilityBus
+    bus: Bus
     stack: str
     clock: Callable[[], datetime]
     seconds_left: Callable[[], float]

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from layerdrop.end_event import SOURCE
 from layerdrop.notice import custom, plain
 from layerdrop.watch.advisories import SEVERITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mypy_boto3_events import EventBridgeClient
+    from collections.abc import Sequence
 
     from layerdrop.watch.findings import Finding
 
@@ -126,22 +123,3 @@ def _line(finding: Finding) -> str:
     said = plain(finding.summary[:_LONGEST_SHOWN])
     where = f"{finding.package} {finding.version}"
     return f"{plain(where)}: {finding.id} ({finding.severity.lower()}{score}{fixed}) {said}".rstrip()
-
-
-@dataclass(frozen=True)
-class VulnerabilityBus:
-    """The account's default event bus."""
-
-    events: EventBridgeClient
-
-    def send(self, detail: Mapping[str, Any]) -> None:
-        """Send an event.
-
-        Raises:
-            RuntimeError: EventBridge did not take it.
-        """
-        response = self.events.put_events(
-            Entries=[{"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}]
-        )
-        if response["FailedEntryCount"]:
-            raise RuntimeError(f"EventBridge did not take the event: {response['Entries'][0]}")
