@@ -121,7 +121,9 @@ class Pipeline:
         """Deploy one more stack; return what tests hold of it."""
         one = copy(self)
         one.bucket = f"layerdrop-{name}"
-        one.outputs = self.aws.deploy(stack=name, parameters={"BucketName": one.bucket, **parameters}).outputs
+        stack = self.aws.deploy(stack=name, parameters={"BucketName": one.bucket, **parameters})
+        one.outputs, one.values = stack.outputs, stack.all_values()
+        one.tell_catalogue(False)
         return one
 
     def stop(self) -> None:
