@@ -42,6 +42,6 @@ def test_it_builds_layers_as_ever(aws: EmbeddedAws) -> None:
     for queue in queues:
         told = clients.get("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["KmsMasterKeyId"])
         assert told["Attributes"]["KmsMasterKeyId"] == KEY
-    assert len(queues) == 2
+    assert len(queues) == 4
     told = clients.get("sns").get_topic_attributes(TopicArn=stack.outputs["Notifications"])
     assert told["Attributes"]["KmsMasterKeyId"] == KEY
