@@ -43,6 +43,14 @@ def write_the_aws_config():
 def read_netrc():
     return open(HOME + "/.netrc").read()
 
+def empty_netrc():
+    os.truncate(HOME + "/.netrc", 0)
+    return "emptied"
+
+def open_netrc_to_all():
+    os.chmod(HOME + "/.netrc", 0o666)
+    return "changed"
+
 def read_other_wheels():
     return len(glob.glob(HOME + "/.cache/wheels/**/*.whl", recursive=True)) or 1 / 0
 
@@ -86,6 +94,29 @@ def send_a_datagram():
         one.sendto(b"stolen", ("127.0.0.1", UDP))
         return "sent"
 
+def connect_by_mptcp():
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as one:
+        one.connect(("127.0.0.1", TCP))
+        return "connected"
+
+def connect_by_fast_open():
+    with socket.socket() as one:
+        return one.sendto(b"stolen", 0x20000000, ("127.0.0.1", TCP))
+
+def ask_the_hypervisor():
+    with socket.socket(socket.AF_VSOCK) as one:
+        one.settimeout(2)
+        try:
+            one.connect((2, 1))
+        except ConnectionResetError:
+            pass
+        return "answered"
+
+def listen_on_any_port():
+    with socket.socket() as one:
+        one.listen()
+        return one.getsockname()
+
 def serve_others():
     with socket.socket() as one:
         one.bind(("127.0.0.1", PORT))
@@ -126,6 +157,14 @@ def read_the_builders_environment():
             pass
     return found[:9] or 1 / 0
 
+def read_anothers_environment():
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if ANOTHERS in open(f"/proc/{pid}/environ", "rb").read():
+                return line_of(pid)
+        except OSError:
+            pass
+
 def leave_shared_memory():
     libc = ctypes.CDLL(None, use_errno=True)
     one = libc.shmget(SEGMENT, 4096, 0o1600)
@@ -163,6 +202,7 @@ FILES = {
     "write_the_shell_profile": "a package writes ~/.bashrc",
     "write_the_aws_config": "a package writes a credential_process into ~/.aws/config",
     "read_netrc": "a package reads ~/.netrc",
+    "empty_netrc": "a package empties ~/.netrc",
     "read_other_wheels": "a package reads other packages' wheels in the cache",
     "plant_in_the_cache": "a package plants a file in the cache",
     "write_beside_the_output": "a package writes beside the layer's zip",
@@ -170,13 +210,19 @@ FILES = {
     "see_other_temporary_files": "a package looks at other builds' temporary files",
     "write_the_systems_temporary_folder": "a package writes /var/tmp",
 }
+ATTRIBUTES = {"open_netrc_to_all": "a package lets everybody read ~/.netrc"}
+ENVIRONMENTS = {"read_anothers_environment": "a package reads the environment of a user's other programs"}
 NETWORK = {
     "connect_to_a_unix_socket": "a package connects to an agent's unix socket",
     "connect_to_an_abstract_socket": "a package connects to an abstract unix socket",
     "connect_to_loopback": "a package connects to a server on loopback",
+    "connect_by_mptcp": "a package connects by MPTCP, which is not TCP to Landlock",
+    "connect_by_fast_open": "a package connects by sending, without connect()",
+    "ask_the_hypervisor": "a package asks the virtual machine's host",
     "send_a_datagram": "a package sends what it found by UDP",
     "serve_others": "a package serves others on a port",
 }
+LISTENING = {"listen_on_any_port": "a package listens on whatever port there is, without bind()"}
 PROCESSES = {
     "signal_others": "a package signals the builder and other processes of its user",
     "have_namespaces": "a package makes namespaces, and with them rights, of its own",
@@ -198,6 +244,7 @@ class World:
     folder: Path
     mark: str = field(default_factory=lambda: f"{secrets.randbelow(10**12)}")
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    anothers: str = field(default_factory=lambda: secrets.token_hex(16))
     datagrams: list[bytes] = field(default_factory=list)
     served_at: int = field(default_factory=_free_port)
 
@@ -229,8 +276,11 @@ class World:
         (home / ".netrc").write_text("machine example.com password secret\n")
         (home / ".bashrc").write_text("")
         own(self.folder / "temporary", user)
+        another = subprocess.Popen(["sleep", "600"], env={"ANOTHERS": self.anothers}, **user.becoming)
         (self.folder / "temporary/anothers").write_text("secret")
         with ExitStack() as stack:
+            stack.callback(another.wait)
+            stack.callback(another.kill)
             agent, hidden = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2))
             with suppress(FileNotFoundError):
                 (home / "agent.sock").unlink()
@@ -252,6 +302,7 @@ class World:
                 "TCP": tcp.getsockname()[1],
                 "UDP": udp.getsockname()[1],
                 "SECRET": self.secret.encode(),
+                "ANOTHERS": self.anothers.encode(),
                 "PORT": self.served_at,
                 "SEGMENT": int(self.mark) & 0x7FFFFFF,
             }
@@ -305,6 +356,15 @@ def is_here(feature: str) -> bool:
     return subprocess.run([sys.executable, "-c", code, str(flags)], check=False).returncode == 0
 
 
+def is_possible(name: str) -> bool:
+    """Tell whether this machine has what some attempts take."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as server:
+        module = {"TCP": server.getsockname()[1]}
+        exec(ATTACKS, module)
+        return bool(module[name]())  # type: ignore[operator]
+    return False
+
+
 def running(mark: str) -> list[Path]:
     """The processes that have this on their command line."""
     found = []
@@ -313,3 +373,12 @@ def running(mark: str) -> list[Path]:
             if mark.encode() in place.read_bytes().split(b"\0"):
                 found.append(place)
     return found
+
+
+def shared_memory_left(world: World) -> int:
+    """Remove the segment of shared memory that was left; return its id, -1 if there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    left = int(libc.shmget(int(world.mark) & 0x7FFFFFF, 0, 0))
+    if left >= 0:
+        libc.shmctl(left, 0, None)
+    return left

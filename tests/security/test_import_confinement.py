@@ -6,7 +6,6 @@ is derived from what the kernel has; and a report that says that something was k
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -16,14 +15,18 @@ import pytest
 
 from tests.security.attempts import (
     ALWAYS,
+    ATTRIBUTES,
+    ENVIRONMENTS,
     FILES,
     NETWORK,
     PROCESSES,
     World,
     is_here,
+    is_possible,
     kernels_with,
     parameters,
     running,
+    shared_memory_left,
 )
 from tests.security.building import KERNELS, open_folder, user_of
 from tests.security.lesser_kernel import FILTERS, LANDLOCK, NAMESPACES
@@ -68,8 +71,24 @@ def test_files(attacked: Attacked, name: str, user: str) -> None:
         assert outcome.imports["files"] == "its own", (kernel, outcome.imports)
         assert outcome.told[name] is None, kernel
         assert (world.folder / "home/.bashrc").read_text() == "", kernel
+        assert (world.folder / "home/.netrc").read_text() != "", kernel
         assert not (world.folder / "home/.aws").exists(), kernel
         assert {path.name for path in (world.folder / "out").iterdir()} == {"report.json"}, kernel
+
+
+@parameters(ATTRIBUTES)
+def test_modes_of_files(attacked: Attacked, name: str, user: str) -> None:
+    for kernel in kernels_with(NAMESPACES):
+        world, outcome = attacked(kernel, user)
+        assert outcome.told[name] is None, kernel
+        assert (world.folder / "home/.netrc").stat().st_mode & 0o777 == 0o644, kernel
+
+
+@parameters(ENVIRONMENTS)
+def test_environments_of_other_programs(attacked: Attacked, name: str, user: str) -> None:
+    for kernel in kernels_with(NAMESPACES, LANDLOCK):
+        _, outcome = attacked(kernel, user)
+        assert outcome.told[name] is None, kernel
 
 
 @parameters(NETWORK)
@@ -106,13 +125,9 @@ def test_no_process_stays_behind(attacked: Attacked, name: str, user: str) -> No
 
 @parameters({"leave_shared_memory": "a package leaves shared memory of System V behind"})
 def test_no_shared_memory_stays_behind(attacked: Attacked, name: str, user: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
     for kernel in kernels_with(NAMESPACES, FILTERS):
         world, _ = attacked(kernel, user)
-        left = libc.shmget(int(world.mark) & 0x7FFFFFF, 0, 0)
-        if left >= 0:
-            libc.shmctl(left, 0, None)
-        assert left < 0, kernel
+        assert shared_memory_left(world) < 0, kernel
 
 
 @pytest.mark.parametrize("user", ["root", "somebody"])
@@ -135,5 +150,8 @@ def test_attacks_do_work_where_nothing_is_in_their_way(attacked: Attacked) -> No
     """Else it would prove nothing that they fail."""
     world, outcome = attacked("nothing", "somebody")
     got = {name for name, what in outcome.told.items() if what is not None}
-    assert got >= FILES.keys() | NETWORK.keys() | {"signal_others", "leave_shared_memory"}
+    some = ("connect_by_mptcp", "connect_by_fast_open", "ask_the_hypervisor")
+    expected = FILES.keys() | ATTRIBUTES.keys() | ENVIRONMENTS.keys() | NETWORK.keys()
+    expected -= {name for name in some if not is_possible(name)}
+    assert got >= expected | {"signal_others", "leave_shared_memory"}
     assert world.datagrams == [b"stolen"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_builder.ground import interpreter
-from layer_builder.ground.confinement_worker import CALLS
+from layer_builder.ground.confinement_worker import CALLS, NO_SUCH_CALL
 from layer_builder.ground.target import RUNTIMES, Target
 from layer_builder.proof import import_check
 from layer_builder.proof.import_check import Modules, UnpackError, check, unpack
@@ -426,7 +426,7 @@ def test_numbers_of_system_calls_are_the_kernels() -> None:
                 if words[2].isdecimal():
                     known.setdefault(name, int(words[2]))
         for call, numbers in CALLS.items():
-            assert known[call] == numbers[index], call
+            assert known.get(call, NO_SUCH_CALL) == numbers[index], call
             compared += 1
     if not compared:
         pytest.skip("the kernel's headers are not here")

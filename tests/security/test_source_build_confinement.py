@@ -15,13 +15,16 @@ import pytest
 
 from tests.security.attempts import (
     ALWAYS,
+    ENVIRONMENTS,
     FILES,
+    LISTENING,
     NETWORK,
     PROCESSES,
     World,
     kernels_with,
     parameters,
     running,
+    shared_memory_left,
 )
 from tests.security.building import KERNELS, open_folder, user_of
 from tests.security.lesser_kernel import FILTERS, LANDLOCK, NAMESPACES
@@ -46,10 +49,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     return "evil-1.0-py3-none-any.whl"
 """
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-WITH_TCP = {
-    "connect_to_loopback",
-    "serve_others",
-}  # what only Landlock can tell from the relay, from ABI 4 on
+WITH_TCP = {"connect_to_loopback"}  # what only Landlock can tell from the relay, from ABI 4 on
 
 pytestmark = pytest.mark.long  # test_import_confinement.py tries the same walls
 
@@ -97,10 +97,18 @@ def test_files(attacked: Attacked, name: str, user: str) -> None:
         world, told = attacked(kernel, user)
         assert told[name] is None, kernel
         assert (world.folder / "home/.bashrc").read_text() == "", kernel
+        assert (world.folder / "home/.netrc").read_text() != "", kernel
         assert not (world.folder / "home/.aws").exists(), kernel
 
 
-@parameters({name: what for name, what in NETWORK.items() if name not in WITH_TCP})
+@parameters(ENVIRONMENTS)
+def test_environments_of_other_programs(attacked: Attacked, name: str, user: str) -> None:
+    for kernel in kernels_with(NAMESPACES, LANDLOCK):
+        _, told = attacked(kernel, user)
+        assert told[name] is None, kernel
+
+
+@parameters({name: what for name, what in (NETWORK | LISTENING).items() if name not in WITH_TCP})
 def test_all_but_tcp(attacked: Attacked, name: str, user: str) -> None:
     for kernel in kernels_with(FILTERS):
         world, told = attacked(kernel, user)
@@ -131,6 +139,13 @@ def test_what_takes_nothing_of_the_kernel(attacked: Attacked, name: str, user: s
     for kernel in KERNELS:
         _, told = attacked(kernel, user)
         assert told[name] is None, kernel
+
+
+@parameters({"leave_shared_memory": "a source build leaves shared memory of System V behind"})
+def test_no_shared_memory_stays_behind(attacked: Attacked, name: str, user: str) -> None:
+    for kernel in kernels_with(FILTERS):
+        world, _ = attacked(kernel, user)
+        assert shared_memory_left(world) < 0, kernel
 
 
 @parameters({"leave_a_process_behind": "a package leaves a process behind, in a session of its own"})

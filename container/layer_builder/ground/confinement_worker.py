@@ -178,15 +178,13 @@ class _Supervisor:
             _limit(rules["limits"], apart="user" in self.namespaces)
             signal.alarm(rules["wall_seconds"] + 10)
             landlock = _landlock(rules, own_root="mount" in self.namespaces)
-            alone = "pid" in self.namespaces or landlock >= 6
-            inside = {"mount", "network"} <= {*self.namespaces}
-            filtered = _filter(rules["port"] is not None, inside=inside, alone=alone)
+            filtered = _filter(rules["port"] is not None, self.namespaces, landlock)
             os.chdir(rules["cwd"])
             told = {
                 "network": self._network(landlock, filtered),
                 "user": self.user,
                 "files": "its own" if landlock or "mount" in self.namespaces else "the user's",
-                "processes": "its own" if alone or filtered else "the user's",
+                "processes": "its own" if _is_alone(self.namespaces, landlock) or filtered else "the user's",
                 "by": ", ".join(
                     [
                         *(f"{name} namespace" for name in self.namespaces),
@@ -203,11 +201,12 @@ class _Supervisor:
             os._exit(127)
 
     def _network(self, landlock: int, filtered: bool) -> str:
-        if self.rules["port"] is not None:
-            return "TCP, the index's port" if landlock >= 4 else "TCP" if filtered else "host"
-        if "network" in self.namespaces or filtered:
+        # Of what is not plain TCP, and of other ways to begin a connection, Landlock knows nothing.
+        if not filtered:
+            return "host"
+        if self.rules["port"] is None:
             return "none"
-        return "no TCP" if landlock >= 4 else "host"
+        return "TCP, the index's port" if landlock >= 4 else "TCP"
 
     def _let_go(self) -> None:
         """Hold no end of the command's pipes, so that they end with it."""
@@ -412,6 +411,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
 
 # ---- system calls: seccomp ----
 
+NO_SUCH_CALL = 0xFFFFFFFF
 # (x86_64, aarch64): arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 CALLS = {
     "accept": (43, 202),
@@ -431,6 +431,9 @@ CALLS = {
     "listen": (50, 201),
     "mq_open": (240, 180),
     "msgget": (68, 186),
+    "open": (2, NO_SUCH_CALL),
+    "openat": (257, 56),
+    "openat2": (437, 437),
     "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424),
     "pivot_root": (155, 41),
@@ -446,10 +449,13 @@ CALLS = {
     "sendmsg": (46, 211),
     "sendto": (44, 206),
     "setns": (308, 268),
+    "setpgid": (109, 154),
+    "setsid": (112, 157),
     "shmget": (29, 194),
     "socket": (41, 198),
     "tgkill": (234, 131),
     "tkill": (200, 130),
+    "truncate": (76, 45),
     "unshare": (272, 97),
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -458,7 +464,9 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000
 _F_SETOWN, _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 8, 15, 0x8901, 0x8902
-_AF_INET, _AF_INET6, _SOCK_STREAM, _SOCK_TYPE = 2, 10, 1, 0xF
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_SOCK_STREAM, _SOCK_TYPE, _IPPROTO_TCP, _MSG_FASTOPEN = 1, 0xF, 6, 0x20000000
+_O_TRUNC = 0x200
 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -467,13 +475,18 @@ def _number(call: str) -> int:
     return CALLS[call][_MACHINES[os.uname().machine][0]]
 
 
-def _filter(downloads: bool, *, inside: bool, alone: bool) -> bool:
+def _is_alone(namespaces: list[str], landlock: int) -> bool:
+    """Tell whether other processes are out of reach without a filter."""
+    return "pid" in namespaces or landlock >= 6
+
+
+def _filter(downloads: bool, namespaces: list[str], landlock: int) -> bool:
     """Refuse system calls by number and plain arguments; say whether the kernel takes that.
 
     Args:
         downloads: whether TCP is needed.
-        inside: whether the network and the files (unix sockets) are out of reach already.
-        alone: whether other processes are.
+        namespaces: those that there are: what is out of reach already need not be refused.
+        landlock: its version, 0 without it.
     """
     if _libc is None or os.uname().machine not in _MACHINES:
         return False
@@ -484,16 +497,14 @@ def _filter(downloads: bool, *, inside: bool, alone: bool) -> bool:
         *_refused(errno.EPERM, "unshare", "setns", "ptrace", "pidfd_getfd"),
         *_refused(errno.EPERM, "process_vm_readv", "process_vm_writev"),
         *_refused_if_any("clone", 0, _CLONE_NEWUSER, errno.EPERM),
+        *(_only_tcp() if downloads else _no_network(namespaces)),
     ]
-    if downloads:
-        lines += _only_tcp()
-    elif not inside:
-        # As in a network namespace without interfaces. (Python's send() is sendto() without an address.)
-        lines += _refused(errno.ENETUNREACH, "connect", "sendmsg", "sendmmsg")
-        lines += _refused(errno.EADDRNOTAVAIL, "bind", "listen", "accept", "accept4")
-        lines += _refused_if_any("sendto", 4, 0xFFFFFFFF, errno.ENETUNREACH)
+    if "ipc" not in namespaces:
         lines += _refused(errno.ENOSYS, "shmget", "semget", "msgget", "mq_open")  # would stay behind
-    if not alone:
+    if "pid" not in namespaces:
+        # All stay in one process group, to be ended at once. As far as the callers can tell, it is done.
+        lines += _refused(0, "setsid", "setpgid")
+    if not _is_alone(namespaces, landlock):
         own = os.getpid()
         for call in ("kill", "tkill", "tgkill", "prlimit64"):
             lines += _refused_unless(call, 0, (0, own), errno.EPERM)
@@ -501,6 +512,13 @@ def _filter(downloads: bool, *, inside: bool, alone: bool) -> bool:
         # A file's owner is sent signals.
         lines += _refused_if("fcntl", 1, (_F_SETOWN, _F_SETOWN_EX), errno.EPERM)
         lines += _refused_if("ioctl", 1, (_FIOSETOWN, _SIOCSPGRP), errno.EPERM)
+    if "mount" not in namespaces and 0 < landlock < 3:
+        # To empty a file is no way to write it before version 3 (landlock(7), LANDLOCK_ACCESS_FS_TRUNCATE).
+        lines += _refused(errno.EPERM, "truncate")
+        lines += _refused(errno.ENOSYS, "openat2")  # whose flags are out of sight
+        for call, flags in (("open", 1), ("openat", 2)):
+            # Not with 1 or 2, for writing, which Landlock sees; 3 is for neither (open(2)).
+            lines += _refused_if(call, flags, (_O_TRUNC, 3 | _O_TRUNC), errno.EPERM, mask=3 | _O_TRUNC)
     return install_filter(lines)
 
 
@@ -535,14 +553,18 @@ def _argument(index: int) -> _Instruction:
 
 def _block(call: str, lines: list[_Instruction]) -> list[_Instruction]:
     """Do this for one call; it returns in any case, so the next block finds the number where it was."""
+    if _number(call) == NO_SUCH_CALL:
+        return []
     return [(_EQUAL, 0, len(lines), _number(call)), *lines]
 
 
-def _refused_if(call: str, index: int, values: tuple[int, ...], error: int) -> list[_Instruction]:
+def _refused_if(
+    call: str, index: int, values: tuple[int, ...], error: int, mask: int = 0xFFFFFFFF
+) -> list[_Instruction]:
     tests: list[_Instruction] = []
     for value in values:
         tests += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ERRNO | error)]
-    return _block(call, [_argument(index), *tests, (_RETURN, 0, 0, _ALLOW)])
+    return _block(call, [_argument(index), (_AND, 0, 0, mask), *tests, (_RETURN, 0, 0, _ALLOW)])
 
 
 def _refused_unless(call: str, index: int, values: tuple[int, ...], error: int) -> list[_Instruction]:
@@ -562,20 +584,45 @@ def _refused_if_any(call: str, index: int, bits: int, error: int) -> list[_Instr
     return _block(call, [*lines, (_RETURN, 0, 0, _ALLOW)])
 
 
+def _no_network(namespaces: list[str]) -> list[_Instruction]:
+    # Not all are a network namespace's own: by vsock(7) a virtual machine speaks to its host.
+    families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
+    lines = _refused_unless("socket", 0, families, errno.EAFNOSUPPORT)
+    if {"mount", "network"} <= {*namespaces}:  # so that unix sockets are out of reach, too
+        return lines
+    # As in a network namespace without interfaces. (Python's send() is sendto() without an address.)
+    lines += _refused(errno.ENETUNREACH, "connect", "sendmsg", "sendmmsg")
+    lines += _refused(errno.EADDRNOTAVAIL, "bind", "listen", "accept", "accept4")
+    lines += _refused_if_any("sendto", 4, 0xFFFFFFFF, errno.ENETUNREACH)
+    return lines
+
+
 def _only_tcp() -> list[_Instruction]:
+    """Allow connections of TCP itself, by connect(): that is all that Landlock looks at."""
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT)
-    lines = [
-        _argument(0),
-        (_EQUAL, 2, 0, _AF_INET),
-        (_EQUAL, 1, 0, _AF_INET6),
-        refuse,
-        _argument(1),
-        (_AND, 0, 0, _SOCK_TYPE),
-        (_EQUAL, 1, 0, _SOCK_STREAM),
-        refuse,
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    return _block("socket", lines)
+    lines = _block(
+        "socket",
+        [
+            _argument(0),
+            (_EQUAL, 2, 0, _AF_INET),
+            (_EQUAL, 1, 0, _AF_INET6),
+            refuse,
+            _argument(1),
+            (_AND, 0, 0, _SOCK_TYPE),
+            (_EQUAL, 1, 0, _SOCK_STREAM),
+            refuse,
+            _argument(2),  # MPTCP and SCTP give streams as well
+            (_EQUAL, 2, 0, 0),
+            (_EQUAL, 1, 0, _IPPROTO_TCP),
+            refuse,
+            (_RETURN, 0, 0, _ALLOW),
+        ],
+    )
+    # Data that goes with the first packet connects by itself (tcp(7), tcp_fastopen).
+    for call, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
+        lines += _refused_if_any(call, flags, _MSG_FASTOPEN, errno.EOPNOTSUPP)
+    # Without bind() it takes a port by itself.
+    return lines + _refused(errno.EADDRNOTAVAIL, "listen")
 
 
 # ---- user, resources, processes ----
@@ -681,6 +728,7 @@ def end_descendants(pid: int, deadline: float, spared: frozenset[int] = frozense
         mine = children(pid) - spared
         if not mine:
             return True
+        _end_groups(mine)
         for child in mine:
             for one in (child, *descendants(child)):
                 with contextlib.suppress(OSError):
@@ -692,6 +740,24 @@ def end_descendants(pid: int, deadline: float, spared: frozenset[int] = frozense
             return False
         if children(pid) - spared:
             time.sleep(0.0005)
+
+
+def _end_groups(mine: Iterable[int]) -> None:
+    """Kill the process groups that children are in, each at once.
+
+    Processes that fork and end all the time are gone before they can be killed one by one. No signal to a
+    group misses those (kernel/fork.c, `copy_process`), and where there are filters they cannot leave it.
+
+    Args:
+        mine: the children, none of which was waited for: so the groups are there, and still the same.
+    """
+    groups = set()
+    for child in mine:
+        with contextlib.suppress(OSError):
+            groups.add(os.getpgid(child))
+    for group in groups - {os.getpgrp()}:
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _end(*_: object) -> NoReturn:

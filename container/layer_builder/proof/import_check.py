@@ -690,7 +690,8 @@ def _converse(
                 os.close(descriptor)
     heard = import_answers.parse(said, frozenset(wanted))
     answered = {*heard.imported, *(module for module, _ in heard.errors)}
-    if not ending and not (heard.done and answered == {*wanted}):
+    # Without a status, what the modules started may still be at work.
+    if not ending and not (heard.done and answered == {*wanted} and worker.status is not None):
         ending = _ended(worker.status)
     text = import_answers.clean(printed.decode("utf-8", "replace"), _OUTPUT)
     seconds = round(time.monotonic() - start, 3)
