@@ -254,6 +254,7 @@ ATTACKS: dict[str, tuple[Callable[[EmbeddedAws], Signed], str]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.attack("a stranger calls the embedded AWS")
 def test_it_is_refused_before_anything_is_done(aws: EmbeddedAws, reached: list[str], attack: str) -> None:
     make, code = ATTACKS[attack]
     status, told = make(aws).send()
@@ -265,6 +266,7 @@ def test_it_is_refused_before_anything_is_done(aws: EmbeddedAws, reached: list[s
     assert aws.clients.s3.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == CONTENT
 
 
+@pytest.mark.attack("a stranger calls the embedded AWS by two hosts in one request")
 def test_two_hosts_are_none(aws: EmbeddedAws, reached: list[str]) -> None:
     good = urlsplit(aws.endpoint)
     for hosts in ((good.netloc, "rebound.test"), ("rebound.test", good.netloc)):
@@ -275,6 +277,7 @@ def test_two_hosts_are_none(aws: EmbeddedAws, reached: list[str]) -> None:
     assert reached == []
 
 
+@pytest.mark.attack("a stranger sends half of what was signed")
 def test_half_a_body_is_none(aws: EmbeddedAws, reached: list[str]) -> None:
     good = urlsplit(aws.endpoint)
     half = put(aws, payload="UNSIGNED-PAYLOAD").with_header("content-length", "1000")
@@ -309,6 +312,7 @@ def raw(request: Signed, *more: str, body: bytes | None = None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + (request.body if body is None else body)
 
 
+@pytest.mark.attack("a stranger's request comes behind its owner's, on one connection")
 def test_each_request_of_a_connection_is_checked(aws: EmbeddedAws, reached: list[str]) -> None:
     good = sign(aws.endpoint, aws.keys.owner, "GET", f"/{BUCKET}/{KEY}")
     unsigned = Signed(aws.endpoint, "PUT", "/new-bucket", {"host": urlsplit(aws.endpoint).netloc})
@@ -323,6 +327,7 @@ def test_each_request_of_a_connection_is_checked(aws: EmbeddedAws, reached: list
     [("content-length: 3", "content-length: 3"), ("content-length: 3", "transfer-encoding: chunked")],
     ids=["told twice", "told in two ways"],
 )
+@pytest.mark.attack("a request hides another one behind its length")
 def test_what_may_hide_another_request_ends_the_connection(
     aws: EmbeddedAws, reached: list[str], lengths: tuple[str, ...]
 ) -> None:
@@ -335,6 +340,7 @@ def test_what_may_hide_another_request_ends_the_connection(
         aws.clients.s3.delete_object(Bucket=BUCKET, Key="new")
 
 
+@pytest.mark.attack("a header that was not signed passes for one that was, by an underscore")
 def test_a_header_that_only_looks_like_one_is_none_either(aws: EmbeddedAws) -> None:
     # With underscores it would become the same variable of CGI's as the one with dashes.
     sneaked = put(aws).with_header("x_amz_copy_source", f"/{BUCKET}/{KEY}")
@@ -345,6 +351,7 @@ def test_a_header_that_only_looks_like_one_is_none_either(aws: EmbeddedAws) -> N
         aws.clients.s3.delete_object(Bucket=BUCKET, Key="new")
 
 
+@pytest.mark.attack("a role's key is taken for its owner's")
 def test_a_role_is_what_its_key_says(aws: EmbeddedAws) -> None:
     poor = aws.keys.of_role("arn:aws:iam::123456789012:role/poor")
     for request in (
@@ -366,6 +373,7 @@ def test_a_role_that_is_gone_may_nothing(aws: EmbeddedAws) -> None:
         gone.s3.list_objects_v2(Bucket=BUCKET)
 
 
+@pytest.mark.attack("a function or a job reads its owner's key")
 def test_what_is_started_for_a_role_has_its_key_alone(aws: EmbeddedAws) -> None:
     owner = aws.keys.owner
     environment = child_environment(aws.endpoint)

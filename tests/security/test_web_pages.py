@@ -289,6 +289,7 @@ def nothing_happened(aws: EmbeddedAws, attacker: Attacker, seen: Seen) -> None:
     assert clients.get("iam").list_users()["Users"] == []
 
 
+@pytest.mark.attack("a page of another origin, in a browser, calls the embedded AWS in 26 ways")
 def test_a_page_of_another_origin(aws: EmbeddedAws, seen: Seen, folder: Path) -> None:
     with Attacker(aws.endpoint, aws.endpoint.removeprefix("http://")) as attacker:
         page = f"http://127.0.0.1:{attacker.port}/page"
@@ -301,6 +302,7 @@ def test_a_page_of_another_origin(aws: EmbeddedAws, seen: Seen, folder: Path) ->
     assert [headers for headers in seen.arrived.values() if "HTTP_SEC_FETCH_SITE" not in headers] != []
 
 
+@pytest.mark.attack("a page whose name comes to point here calls the embedded AWS in 26 ways")
 def test_a_page_whose_name_comes_to_point_here(aws: EmbeddedAws, seen: Seen, folder: Path) -> None:
     port = aws.endpoint.rpartition(":")[2]
     # The page's origin has the embedded AWS's port. What the browser asks of it after the page itself goes on
