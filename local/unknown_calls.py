@@ -24,6 +24,8 @@ UNKNOWN_TO_S3: Final = frozenset({
     "renameObject", "requestPayment", "session", "torrent",
 })  # fmt: skip
 """Parts of addresses that moto's S3 passes over: it would do what the rest of the address says."""
+TAKEN_FOR_S3: Final = frozenset({"s3-object-lambda", "s3files"})
+"""Services that moto has not, and whose addresses its S3 takes for buckets."""
 
 
 class KnownCalls:
@@ -36,7 +38,7 @@ class KnownCalls:
         """Answer a request."""
         service, asked = service_of(environ.get("HTTP_AUTHORIZATION", "")), environ["wsgi.input"]
         query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-        if service == "s3" and not UNKNOWN_TO_S3.isdisjoint(query):
+        if service in TAKEN_FOR_S3 or (service == "s3" and not UNKNOWN_TO_S3.isdisjoint(query)):
             return answer(_unknown(environ), environ, start_response)
         answers: list[Any] = []
 

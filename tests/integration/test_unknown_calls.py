@@ -87,6 +87,7 @@ def test_an_arn_of_no_layer_version_is_refused(
         ("route53", "ListCidrCollections", {}),
         ("s3", "CreateSession", {"Bucket": "bucket"}),
         ("s3", "GetBucketAbac", {"Bucket": "bucket"}),
+        ("s3files", "ListFileSystems", {}),
         ("apprunner", "ListServices", {}),
         ("chime", "ListAccounts", {}),
     ],
