@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from layer_builder.ground import interpreter
 from layer_builder.ground.confinement_worker import CALLS, NO_SUCH_CALL
+from layer_builder.ground.interpreter import Interpreter
 from layer_builder.ground.target import RUNTIMES, Target
-from layer_builder.proof import import_check
+from layer_builder.proof import import_answers, import_check
 from layer_builder.proof.import_check import Modules, UnpackError, check, unpack
+from layer_builder.proof.surroundings import Surroundings
 from tests.security.building import KERNELS, ROOT, SAMPLE, build, open_folder, own, user_of
 from tests.unit.builder.native_maker import HERE, Library, compile_one, needs_gcc
 from tests.unit.builder.wheel_maker import Index, make_wheel
@@ -93,6 +97,8 @@ RAISED = {
     ),
     "a huge text": "raise ValueError('x' * 50_000_000)",
     "a class without a name": "raise type('', (Exception,), {})('x')",
+    "a version that is none": "raise ImportError('version `GLIBC_...\\' not found')",
+    "a version of many digits": "raise ImportError('version `GLIBC_%s\\' not found' % ('9' * 1900))",
     "an endless chain of causes": (
         "error = ValueError('x' * 10_000)\nfor _ in range(5000):\n"
         "    try:\n        raise ValueError('y' * 10_000) from error\n"
@@ -178,6 +184,51 @@ def test_exceptions_of_all_kinds_are_told(tmp_path: Path, name: str) -> None:
 def test_what_an_import_does_to_the_process_is_its_failure(tmp_path: Path, name: str) -> None:
     result = imported(tmp_path, f"{SAY}\n{DONE[name]}", status="failed")
     assert [failure.module for failure in result.failures] == ["evil"]
+
+
+WORDS = (
+    *("lib", "x", ".so", ".so.1", ": cannot open shared object file", "'", '"', "/", "../", "\0", "\ud800"),
+    *("No module named '", "_sqlite3", "[Errno 13]", "[Errno 30]", "/tmp", "/home/sbx_user1051", "\n"),
+)
+
+
+VERSIONS = st.from_regex(r"version [`']GLIBC(XX)?_[0-9.\u0663]{0,30}' not found", fullmatch=True)
+TEXTS = st.lists(st.sampled_from(WORDS) | VERSIONS, max_size=8).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=TEXTS,
+    cause=TEXTS,
+    kind=st.sampled_from(["", "ImportError", "ModuleNotFoundError", "OSError"]),
+    missing=st.sampled_from(["", "x", "..", "\ud800"]),
+)
+@pytest.mark.attack("an import's words lead its judge astray")
+def test_whatever_words_an_error_has_are_judged(text: str, cause: str, kind: str, missing: str) -> None:
+    error = {"type": kind, "text": text, "causes": [cause], "missing": missing}
+    lines = [{"module": "evil"}, {"module": "evil", "error": error}, {"done": True}]
+    heard = import_answers.parse(b"\n".join(json.dumps(line).encode() for line in lines), {"evil"})
+    conversation = import_check._Conversation(heard, "", "", 0.0, {"by": "seccomp"})
+    found = Interpreter(Path("/usr/bin/python3"), "3.13.0")
+    seen = Surroundings((), (), frozenset(), ())
+    target = Target.of("python3.13", "arm64")
+    result = import_check._judge([Modules("evil", ("evil",))], conversation, found, seen, target, ())
+    assert result.status in ("failed", "not_run")
+    assert result.reason or result.error
+
+
+@pytest.mark.attack("an import says that it loaded files without number, by ways without end")
+def test_files_that_are_looked_up_are_bounded() -> None:
+    wanted = [f"m{number}" for number in range(100)]
+    lines = [
+        {"module": module, "loaded": [f"/lib/{module}/{number}.so" for number in range(500)]}
+        for module in wanted
+    ]
+    lines.append({"module": "m0", "loaded": ["/proc/self/root" * 200]})
+    said = b"\n".join(json.dumps(line).encode() for line in reversed(lines))
+    loaded = [path for _, paths in import_answers.parse(said, wanted).loaded for path in paths]
+    assert len(loaded) == len(set(loaded)) == 1000
+    assert max(path.count("/") for path in loaded) < 10
 
 
 @runs

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _TEXT, _NAME, _CAUSES = 2000, 200, 10  # characters; causes of one error
 _LINE = 1 << 17  # bytes
-_FILES, _PATH = 1000, 4096  # loaded by one module; characters
+# Loaded files of all modules; characters and parts of a path. Each is looked up, links and all.
+_FILES, _PATH, _PARTS = 1000, 4096, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Error:
 class Answers:
     """What was said, by module; `begun` in the order in which it was said.
 
-    `loaded` are the files from outside of the layer that were loaded as code while a module was imported.
+    `loaded` are the files from outside of the layer that were loaded as code while a module was imported: each
+    is told of one module, the first.
     """
 
     begun: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ def parse(said: bytes, wanted: Collection[str]) -> Answers:
     begun: dict[str, None] = {}
     imported: dict[str, None] = {}
     errors: dict[str, Error] = {}
-    loaded: dict[str, dict[str, None]] = {}
+    loaded: dict[str, str] = {}
     done = False
     for line in said.split(b"\n"):
         words = _object(line)
@@ -79,11 +81,15 @@ def parse(said: bytes, wanted: Collection[str]) -> Answers:
         elif words.keys() == {"module", "error"} and (error := _error(words["error"])):
             errors.setdefault(module, error)
         elif words.keys() == {"module", "loaded"} and _are_paths(words["loaded"]):
-            loaded.setdefault(module, {}).update(dict.fromkeys(words["loaded"]))
+            for path in words["loaded"][: _FILES - len(loaded)]:
+                loaded.setdefault(path, module)
     # An error is not taken back.
     good = tuple(module for module in imported if module not in errors)
-    files = ((module, tuple(paths)[:_FILES]) for module, paths in loaded.items())
-    return Answers(tuple(begun), good, tuple(errors.items()), done, tuple(files))
+    files: dict[str, list[str]] = {}
+    for path, module in loaded.items():
+        files.setdefault(module, []).append(path)
+    by_module = tuple((module, tuple(paths)) for module, paths in files.items())
+    return Answers(tuple(begun), good, tuple(errors.items()), done, by_module)
 
 
 def clean(text: str, limit: int = _TEXT) -> str:
@@ -109,7 +115,11 @@ def _is_seconds(value: Any) -> bool:
 
 def _are_paths(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(path, str) and path.startswith("/") and len(path) <= _PATH and "\0" not in path
+        isinstance(path, str)
+        and path.startswith("/")
+        and len(path) <= _PATH
+        and path.count("/") <= _PARTS
+        and "\0" not in path
         for path in value
     )
 

@@ -94,7 +94,7 @@ _NOT_MODULES = frozenset(
     }
 )
 _MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")
-_MISSING_VERSION = re.compile(r"version [`']([A-Za-z]+)_([\d.]+)' not found")
+_MISSING_VERSION = re.compile(r"version [`']([A-Za-z]+)_(\d{1,9}(?:\.\d{1,9}){0,9})' not found", re.ASCII)
 
 
 class ImportCheckError(BuildError):
