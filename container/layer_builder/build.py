@@ -428,8 +428,7 @@ def _fetch(build: Build, end: ExitStack, compilation: Compilation | None) -> lis
         # them, imports that are said to have passed.
         own = Path(end.enter_context(_folder())) if build.ran_code else None
         arrived = (compilation.start,) if compilation else ()
-        cache = build.settings if own is None else replace(build.settings, cache=own)
-        build.search = Search(attested, cache, origins)
+        build.search = Search(attested, build.settings, origins, own)
         end.callback(build.search.stop)
         wheels = fetch(picks, build.settings, origins, own, *arrived)
     build.picks = [_measured(pick, build.settings) for pick in build.picks]

@@ -49,8 +49,8 @@ class Error:
 class Answers:
     """What was said, by module; `begun` in the order in which it was said.
 
-    `loaded` are the files from outside of the layer that were loaded as code while a module was imported: each
-    is told of one module, the first.
+    `loaded` are the files from outside of the layer that were loaded as code while a module was imported; of
+    several, the first.
     """
 
     begun: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from layer_builder.ground import files
@@ -73,11 +73,21 @@ class Attested:
 
 
 class Search:
-    """Looks for the publishers of a build's files, from when it is made until its answer is wanted."""
+    """Looks for the publishers of a build's files, from when it is made until its answer is wanted.
 
-    def __init__(self, picks: Sequence[Pick], settings: Settings, origins: Origins) -> None:
+    Args:
+        picks: the files.
+        settings: where they come from. What AWS was asked for it, it is not asked again.
+        origins: what the requirements say of that.
+        own: a cache of the build's own, in the place of the shared one.
+    """
+
+    def __init__(
+        self, picks: Sequence[Pick], settings: Settings, origins: Origins, own: Path | None = None
+    ) -> None:
         self._settings, self._origins = settings, origins
-        self._found = {pick.name: known for pick in picks if (known := _kept(pick, settings))}
+        self._cached = replace(settings, cache=own) if own else settings
+        self._found = {pick.name: known for pick in picks if (known := _kept(pick, self._cached))}
         self._left = deque(pick for pick in picks if pick.name not in self._found)
         self._silent: set[str] = set()  # origins that did not answer
         self._threads = [
@@ -109,7 +119,7 @@ class Search:
                 return
             answer = self._ask(pick, sources.of(self._settings, self._origins))
             with suppress(OSError):
-                _keep(pick, self._settings, answer)
+                _keep(pick, self._cached, answer)
             self._found[pick.name] = answer
 
     def _ask(self, pick: Pick, places: Sources) -> Attested:

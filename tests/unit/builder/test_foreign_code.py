@@ -20,6 +20,7 @@ import pytest
 from layer_builder.build import build, digest
 from layer_builder.ground.errors import HashMismatchError, ResolutionError
 from layer_builder.ground.target import Target
+from layer_builder.indexes import credentials
 from layer_builder.options import Options
 from layer_builder.requirements import parser
 from layer_builder.resolution import lock, resolve, uv
@@ -130,6 +131,25 @@ def test_forged_publishers_in_the_cache_are_not_taken(
     assert json.loads(place.read_bytes())["publishers"] == [evil]
     found = {package.name: package.publishers for package in report.packages}
     assert found == {"dep": (GITHUB,), "src": (GITLAB,)}
+
+
+@pytest.mark.attack("code of a source has AWS asked for an index's credentials by its own configuration")
+def test_nothing_is_asked_of_aws_once_code_of_a_source_has_run(
+    index: Index,
+    settings: Settings,
+    here: Target,  # noqa: F811
+    dep: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that is made then would read files that are in its user's hands: ~/.aws/models, say."""
+    ran, asked = tmp_path / "ran", []
+    monkeypatch.setattr(credentials, "of_secret", lambda *_: asked.append(ran.exists()) or {})
+    make_source(index.folder, tmp_path / "builds", more=f"open({str(ran)!r}, 'w').close()")
+    report, _ = built("dep\nsrc", here, replace(settings, index_secret="credentials"), tmp_path, "src")
+    assert ran.exists()
+    assert len(report.packages) == 2
+    assert asked == [False]
 
 
 @pytest.mark.attack("code of a source replaces a wheel that was built from another source")
