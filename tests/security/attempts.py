@@ -356,8 +356,13 @@ def is_here(feature: str) -> bool:
     return subprocess.run([sys.executable, "-c", code, str(flags)], check=False).returncode == 0
 
 
-def is_possible(name: str) -> bool:
-    """Tell whether this machine has what some attempts take."""
+def possible_on_network() -> set[str]:
+    """The attempts of `NETWORK` that work here where nothing is in their way: not every machine has all."""
+    some = ("connect_by_mptcp", "connect_by_fast_open", "ask_the_hypervisor")
+    return {name for name in NETWORK if name not in some or _works(name)}
+
+
+def _works(name: str) -> bool:
     with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as server:
         module = {"TCP": server.getsockname()[1]}
         exec(ATTACKS, module)
