@@ -252,6 +252,16 @@ def test_no_import_ends_the_builder(place: Path, index: Index, kernel: str, user
     assert (outcome.status, outcome.error["code"]) == (2, "IMPORT_FAILED"), outcome.stderr
 
 
+@runs
+@pytest.mark.attack("an import kills who would end what it started, and says that all went well")
+def test_an_import_without_its_supervisor_has_failed(place: Path, index: Index) -> None:
+    code = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
+    make_wheel(index.folder, "evil", files={"evil.py": code})
+    outcome = build(place, index, user_of("somebody"), lacking=KERNELS["nothing"])
+    assert (outcome.status, outcome.error["code"]) == (2, "IMPORT_FAILED"), outcome.stderr
+    assert "left no trace" in outcome.error["message"]
+
+
 @pytest.mark.attack("an import raises a lone surrogate, and the report is not written")
 def test_a_report_is_written_whatever_was_raised(place: Path, index: Index) -> None:
     make_wheel(index.folder, "evil", files={"evil.py": RAISED["a lone surrogate"]})
