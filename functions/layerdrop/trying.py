@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import secrets
 import time
 import zipfile
@@ -103,15 +104,28 @@ class FunctionTrial:
         return self.prefix + sha256(identity.encode()).hexdigest()[:room]
 
     def sweep(self, now: datetime) -> list[str]:
-        """Delete functions whose trial cannot be at work any more; return their names."""
-        swept = []
+        """Delete functions whose trial cannot be at work any more; return their names.
+
+        Raises:
+            TrialNotPossibleError: one of them cannot be deleted; the others are.
+        """
+        # A stack may be called as functions of ours begin: its own functions have more in their names.
+        ours = re.compile(rf"{re.escape(self.prefix)}[0-9a-f]{{1,{_LONGEST_DIGEST}}}")
+        swept, failed = [], []
         for page in self.lambda_client.get_paginator("list_functions").paginate():
             for function in page["Functions"]:
                 name = function["FunctionName"]
                 modified = datetime.fromisoformat(function["LastModified"])
-                if name.startswith(self.prefix) and modified < now - LEFT_OVER:
+                if not ours.fullmatch(name) or modified >= now - LEFT_OVER:
+                    continue
+                try:
                     self._delete(name)
+                except TrialNotPossibleError as error:
+                    failed.append(str(error))
+                else:
                     swept.append(name)
+        if failed:
+            raise TrialNotPossibleError("; ".join(failed))
         return swept
 
     def _create(self, name: str, target: Target, arn: str) -> str:

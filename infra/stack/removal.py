@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -143,7 +144,8 @@ def sweep(session: boto3.Session, inventory: Inventory) -> int:
         function["FunctionName"]
         for page in pages
         for function in page["Functions"]
-        if function["FunctionName"].startswith(f"{inventory.name}-try-")
+        # And none of a stack that is called as these functions begin.
+        if re.fullmatch(rf"{re.escape(inventory.name)}-try-[0-9a-f]{{1,20}}", function["FunctionName"])
     ]
     for name in left:
         client.delete_function(FunctionName=name)

@@ -204,7 +204,7 @@ def test_nobody_comes_back_and_the_clock_sweeps(pipeline: Pipeline, tried: Any) 
     client = pipeline.aws.clients.lambda_
     role = pipeline.trier["Environment"]["Variables"]["TRIAL_ROLE_ARN"]
     prefix = pipeline.trier["Environment"]["Variables"]["TRIAL_PREFIX"]
-    name = f"{prefix}left"
+    name = f"{prefix}1ef7"
     from layerdrop.trying import code
 
     client.create_function(

@@ -306,14 +306,39 @@ def test_killed_after_any_call_a_second_try_leaves_nothing(service: Lambda) -> N
         assert service.functions == {}
 
 
-def test_what_is_left_is_swept_and_nothing_else(service: Lambda) -> None:
-    def function(name: str, age: timedelta) -> None:
-        modified = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
-        service.functions[name] = {"FunctionName": name, "LastModified": modified}
+def a_function(service: Lambda, name: str, age: timedelta) -> None:
+    modified = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    service.functions[name] = {"FunctionName": name, "LastModified": modified}
 
-    function("layerdrop-try-old", timedelta(hours=2))
-    function("layerdrop-try-new", timedelta(minutes=10))
-    function("layerdrop-PlanBuild", timedelta(days=9))
-    function("other-try-old", timedelta(days=9))
-    assert a_trial(service).sweep(datetime.now(UTC)) == ["layerdrop-try-old"]
-    assert sorted(service.functions) == ["layerdrop-PlanBuild", "layerdrop-try-new", "other-try-old"]
+
+def test_what_is_left_is_swept_and_nothing_else(service: Lambda) -> None:
+    a_function(service, a_trial(service).name(TARGET, ARN), timedelta(hours=2))
+    a_function(service, "layerdrop-try-0123456789abcdef", timedelta(minutes=10))
+    a_function(service, "layerdrop-PlanBuild", timedelta(days=9))
+    a_function(service, "other-try-0123456789abcdef", timedelta(days=9))
+    assert a_trial(service).sweep(datetime.now(UTC)) == [a_trial(service).name(TARGET, ARN)]
+    assert sorted(service.functions) == [
+        "layerdrop-PlanBuild",
+        "layerdrop-try-0123456789abcdef",
+        "other-try-0123456789abcdef",
+    ]
+
+
+def test_a_stack_called_as_our_functions_begin_keeps_its_own(service: Lambda) -> None:
+    """Stacks layerdrop and layerdrop-try-2, as somebody would call one to try it: names are all there is."""
+    others = ("layerdrop-try-2-WriteManifest", "layerdrop-try-2-PlanBuild-1A2b3C4d", "layerdrop-try-2-try-ab")
+    for name in others:
+        a_function(service, name, timedelta(days=9))
+    assert a_trial(service).sweep(datetime.now(UTC)) == []
+    assert sorted(service.functions) == sorted(others)
+
+
+def test_one_that_cannot_be_deleted_keeps_no_other(service: Lambda) -> None:
+    """And the sweep says so: it fails, which the dashboard shows, and comes again."""
+    for name in ("layerdrop-try-aa", "layerdrop-try-bb", "layerdrop-try-cc"):
+        a_function(service, name, timedelta(hours=2))
+    said = "The function is currently in the following state: Pending"
+    service.before = failing(refusal("ResourceConflictException", said), "delete_function", times=1)
+    with pytest.raises(TrialNotPossibleError, match=r"layerdrop-try-aa cannot be deleted: .*Pending"):
+        a_trial(service).sweep(datetime.now(UTC))
+    assert list(service.functions) == ["layerdrop-try-aa"]
