@@ -46,8 +46,10 @@ _LONGEST_NAME = 64
 _LONGEST_DIGEST = 20
 _MODULE = "layerdrop_trial"
 _FIRST_LOOK_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
-# Lambda has not this runtime here: https://docs.aws.amazon.com/lambda/latest/api/API_GetFunctionConfiguration.html
+# Lambda has not this runtime here; or it cannot unzip what a function is made of, nor could it another time:
+# https://docs.aws.amazon.com/lambda/latest/api/API_GetFunctionConfiguration.html, StateReasonCode
 _NO_RUNTIME = "InvalidRuntime"
+_NO_ZIP = "InvalidZipFileException"
 
 
 class TrialNotPossibleError(TryLaterError):
@@ -154,7 +156,7 @@ class FunctionTrial:
                 self._delete(name)
             except self.lambda_client.exceptions.InvalidParameterValueException as error:
                 said = error.response["Error"].get("Message", "")
-                if "runtime" not in said.lower():
+                if not _is_about_the_runtime(said):
                     raise
                 return said
             else:
@@ -167,16 +169,20 @@ class FunctionTrial:
         https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
 
         Raises:
+            ClientError: as Invoke would raise it, the layers cannot be unzipped.
             TrialNotPossibleError: it does not become active.
         """
         deadline, pause = self.clock() + self.pending_seconds, _FIRST_LOOK_SECONDS
         while True:
             found = self.lambda_client.get_function_configuration(FunctionName=name)
-            state = found.get("State")
+            state, code = found.get("State"), found.get("StateReasonCode")
+            reason = found.get("StateReason", "")
             if state == "Active":
                 return ""
-            if state == "Failed" and found.get("StateReasonCode") == _NO_RUNTIME:
-                return found.get("StateReason") or f"Lambda says {_NO_RUNTIME}"
+            if state == "Failed" and code == _NO_RUNTIME:
+                return reason or f"Lambda says {_NO_RUNTIME}"
+            if state == "Failed" and code == _NO_ZIP:
+                raise ClientError({"Error": {"Code": _NO_ZIP, "Message": reason or code}}, "CreateFunction")
             if state == "Failed" or self.clock() >= deadline:
                 raise TrialNotPossibleError(_stuck(found))
             self.pause(pause)
@@ -231,6 +237,14 @@ def _stuck(found: FunctionConfigurationResponseTypeDef) -> str:
     return f"its function does not become active ({words})" + (f": {reason}" if reason else "")
 
 
+def _is_about_the_runtime(said: str) -> bool:
+    """Whether Lambda refuses a function for its runtime ("The runtime parameter of python3.9 is no longer…").
+
+    It quotes ARNs, in which a layer may be called anything.
+    """
+    return "runtime" in re.sub(r"\barn:\S+", "", said).lower()
+
+
 # A full account is not the layer's fault, and others' trials end within minutes; a role that is new cannot be
 # taken on at once.
 _WAITED_FOR = ("CodeStorageExceededException", "ResourceConflictException", "ResourceNotReadyException")
@@ -241,7 +255,7 @@ def _explained(error: ClientError, target: Target) -> Exception | None:
     said = error.response["Error"].get("Message", "")
     if is_busy(error) or error_code(error) in _WAITED_FOR or "cannot be assumed" in said:
         return TrialNotPossibleError(f"{error_code(error)}: {said}")
-    if error_code(error) == "InvalidParameterValueException":
+    if error_code(error) in ("InvalidParameterValueException", _NO_ZIP):
         return refused(f'a function with the layer "{target.layer_name}"', error, {})
     return None
 

@@ -217,12 +217,34 @@ def test_a_runtime_that_is_refused_says_nothing_of_the_layer(service: Lambda) ->
     assert (trial.result, trial.reason) == ("not_run", said)
 
 
-def test_a_layer_that_lambda_gives_to_no_function_is_refused(service: Lambda) -> None:
-    said = "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes."
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes.",
+        # A layer may be called so, and does not pass for that.
+        f"Layer version {ARN.replace('web', 'runtime')} does not exist.",
+        "Two different versions of the same layer are not allowed to be referenced in the same function. "
+        f"{ARN.replace('web', 'my-Runtime')} and {ARN.replace('web', 'my-Runtime')}1",
+    ],
+)
+def test_a_layer_that_lambda_gives_to_no_function_is_refused(service: Lambda, said: str) -> None:
     service.before = failing(refusal("InvalidParameterValueException", said), "create_function")
     problem = refused(service, "good").problem
     assert problem.code == ErrorCode.PUBLISH_REFUSED
     assert said.rstrip(".") in problem.message
+
+
+def test_a_layer_that_lambda_cannot_unzip_is_refused_at_once(service: Lambda) -> None:
+    """Found out when the function is made ready, or when it is invoked: it would be another time, too."""
+    said = "Could not unzip the layers."
+    service.state = {"State": "Failed", "StateReasonCode": "InvalidZipFileException", "StateReason": said}
+    found = [refused(service, "good").problem]
+    service.state = {"State": "Active"}
+    service.before = failing(refusal("InvalidZipFileException", said), "invoke")
+    found.append(refused(service, "good").problem)
+    for problem in found:
+        assert problem.code == ErrorCode.PUBLISH_REFUSED
+        assert said.rstrip(".") in problem.message
 
 
 @pytest.mark.parametrize(
