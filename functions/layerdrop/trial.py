@@ -321,20 +321,34 @@ class TrialRecords:
     s3: S3Client
     bucket: str
 
-    def find(self, layer_name: str, version: int, wanted: Sequence[Modules]) -> Trial | None:
-        """The trial of a version, if it passed with at least these modules."""
+    def find(
+        self, layer_name: str, version: int, wanted: Sequence[Modules], beside: Sequence[str]
+    ) -> Trial | None:
+        """The trial of a version, if it passed with at least these modules, beside these very layers.
+
+        What is alongside is no part of a layer: the same version without it may lack what it had.
+        """
         content = read_at_most(self.s3, self.bucket, _key(layer_name, version), _MAX_RECORD_BYTES)
         try:
             document = json.loads(content or b"null")
             if document["schema"] != SCHEMA or not set(order(wanted)) <= set(document["modules"]):
                 return None
+            if document["alongside"] != [*beside]:
+                return None
             return Trial.from_json(document["trial"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
-    def keep(self, layer_name: str, version: int, wanted: Sequence[Modules], trial: Trial) -> None:
-        """Write down that a version passed."""
-        document = {"schema": SCHEMA, "modules": sorted(order(wanted)), "trial": trial.to_json()}
+    def keep(
+        self, layer_name: str, version: int, wanted: Sequence[Modules], beside: Sequence[str], trial: Trial
+    ) -> None:
+        """Write down that a version passed with these modules, beside these layers."""
+        document = {
+            "schema": SCHEMA,
+            "modules": sorted(order(wanted)),
+            "alongside": [*beside],
+            "trial": trial.to_json(),
+        }
         self.s3.put_object(
             Bucket=self.bucket,
             Key=_key(layer_name, version),

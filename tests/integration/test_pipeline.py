@@ -116,6 +116,23 @@ def test_the_settings_say_what_stays_out_and_how_large_it_may_be(pipeline: Pipel
     assert "the limit for it is 30,000" in manifest["error"]["message"]
 
 
+@pytest.mark.long
+def test_what_a_layer_beside_it_had_does_not_pass_without_it(pipeline: Pipeline, folder: str) -> None:
+    """The version has the same bytes and was released; its trial was another function's."""
+    there, exclude = folder.replace("arm64", "x86_64"), {"exclude": '["idna"]'}
+    [idna] = pipeline.build(f"{there}/idna/requirements.txt", "idna == 3.7\n")["layers"]
+    beside = settings(**exclude, alongside=f'["{idna["layer_version_arn"]}"]')
+    [first] = pipeline.build(f"{there}/requirements.txt", beside + "requests == 2.32.3\n")["layers"]
+    if first["trial"]["result"] == "not_run":
+        pytest.skip(first["trial"]["reason"])
+    assert first["trial"]["result"] == "passed"
+    alone = settings(**exclude) + "requests == 2.32.3\n"
+    [second] = pipeline.build(f"{there}/requirements.txt", alone)["layers"]
+    assert second["layer_version_arn"] == first["layer_version_arn"]
+    assert second["trial"]["result"] == "not_run"
+    assert "idna, which is excluded" in second["trial"]["reason"]
+
+
 def test_what_is_too_young_is_not_taken_and_the_manifest_says_so(pipeline: Pipeline, folder: str) -> None:
     """A year is long enough for certifi to have had releases since."""
     manifest = pipeline.build(f"{folder}/requirements.txt", settings(cooldown='"365 days"') + "certifi\n")

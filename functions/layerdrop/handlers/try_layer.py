@@ -65,12 +65,12 @@ def _try(event: Mapping[str, Any]) -> dict[str, Any]:
     name_work(target.execution, key=build_input.key, target=target.id, layer=target.layer_name)
     report, _ = REPORTS.read(target, target.attempts)
     wanted = modules(report.checks)
-    trial = RECORDS.find(target.layer_name, published.version, wanted)
+    trial = RECORDS.find(target.layer_name, published.version, wanted, target.alongside)
     if trial is None:
         trial = TRIALS.run(target, published.layer_version_arn, wanted)
         metrics.add_metric("LayersTried", MetricUnit.Count, 1)
         if trial.result == "passed":
-            RECORDS.keep(target.layer_name, published.version, wanted, trial)
+            RECORDS.keep(target.layer_name, published.version, wanted, target.alongside, trial)
     logger.info("Layer tried", arn=published.layer_version_arn, result=trial.result, reason=trial.reason)
     if trial.libraries:
         logger.info("Libraries are missing", libraries=trial.libraries, round=target.round)

@@ -242,13 +242,32 @@ def test_what_travels_is_short_however_many_modules_there_are() -> None:
 def test_a_version_that_passed_is_not_tried_again(account: Any) -> None:
     records = TrialRecords(account.s3, account.bucket)
     trial = Trial("passed", "", {"a": 1.0}, 100.0, 85, ("one",))
-    records.keep("web-py313-arm64", 7, wanted("a", others=("b",)), trial)
-    assert records.find("web-py313-arm64", 7, wanted("a")) == trial
-    assert records.find("web-py313-arm64", 8, wanted("a")) is None
-    assert records.find("web-py313-arm64", 7, wanted("a", "c")) is None, "with another module it is"
+    records.keep("web-py313-arm64", 7, wanted("a", others=("b",)), (), trial)
+    assert records.find("web-py313-arm64", 7, wanted("a"), ()) == trial
+    assert records.find("web-py313-arm64", 8, wanted("a"), ()) is None
+    assert records.find("web-py313-arm64", 7, wanted("a", "c"), ()) is None, "with another module it is"
+
+
+@pytest.mark.parametrize("now", [(), ("arn:2",), ("arn:2", "arn:1"), ("arn:1", "arn:2", "arn:3")], ids=repr)
+def test_a_version_that_passed_beside_other_layers_is_tried_again(account: Any, now: tuple[str, ...]) -> None:
+    """They may have had what it lacks, and are no part of its bytes: the version is the same."""
+    records = TrialRecords(account.s3, account.bucket)
+    trial = Trial("passed", "", {"a": 1.0}, 100.0, 85)
+    records.keep("web-py313-arm64", 7, wanted("a"), ("arn:1", "arn:2"), trial)
+    assert records.find("web-py313-arm64", 7, wanted("a"), ("arn:1", "arn:2")) == trial
+    assert records.find("web-py313-arm64", 7, wanted("a"), now) is None
+
+
+def test_a_record_that_does_not_say_what_was_beside_it_is_none(account: Any) -> None:
+    """As records were once."""
+    records = TrialRecords(account.s3, account.bucket)
+    old = {"schema": "layerdrop/trial/1", "modules": ["a"], "trial": Trial("passed").to_json()}
+    body = json.dumps(old).encode()
+    account.s3.put_object(Bucket=account.bucket, Key="trials/web-py313-arm64/7.json", Body=body)
+    assert records.find("web-py313-arm64", 7, wanted("a"), ()) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"7", b"{}", b'{"schema": "layerdrop/trial/1"}'])
 def test_what_is_no_record_of_a_trial_is_none(account: Any, content: bytes) -> None:
     account.s3.put_object(Bucket=account.bucket, Key="trials/web-py313-arm64/7.json", Body=content)
-    assert TrialRecords(account.s3, account.bucket).find("web-py313-arm64", 7, wanted("a")) is None
+    assert TrialRecords(account.s3, account.bucket).find("web-py313-arm64", 7, wanted("a"), ()) is None
