@@ -265,7 +265,8 @@ def main_confined(descriptor: int, arn: str, layers: str) -> None:
         else:
             response = answer(handler, request["event"], context, print_error)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            if stream and not stream.closed:  # by the function's code
+                stream.flush()
         payload = json.dumps(response["payload"])
         send({"request_id": request_id, "payload": payload, "error": response["error"]})
 

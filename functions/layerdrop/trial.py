@@ -307,9 +307,9 @@ def must(wanted: Sequence[Modules]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for one in wanted for name in one.essential))
 
 
-def joined(first: Answer, second: Answer) -> Answer:
-    """A function's answer at its second try, without what ended the first."""
-    failed = {first.at: ImportFailure("", first.ended), **second.failed}
+def joined(first: Answer, second: Answer, suspect: str) -> Answer:
+    """A function's answer at its second try, without what ended the first: the suspect, if nobody knows."""
+    failed = {first.at or suspect: ImportFailure("", first.ended), **second.failed}
     memory = max(filter(None, (first.memory_mb, second.memory_mb)), default=None)
     return replace(second, failed=failed, init_ms=first.init_ms, memory_mb=memory)
 

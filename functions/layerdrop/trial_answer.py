@@ -175,6 +175,6 @@ def _report(log: str) -> dict[str, Any]:
 
 
 def _begun(log: str, mark: str, wanted: Collection[str]) -> str:
-    """The module that was begun last."""
-    begun = re.findall(rf"^{re.escape(mark)} (\S+)$", log, re.MULTILINE)
+    """The module that was begun last; the one before may have left its last line open."""
+    begun = re.findall(rf"{re.escape(mark)} (\S+)$", log, re.MULTILINE)
     return next((module for module in reversed(begun) if module in wanted), "")

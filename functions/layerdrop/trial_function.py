@@ -11,6 +11,7 @@ import importlib
 import sys
 import time
 import traceback
+from contextlib import suppress
 
 TYPE_CHECKING = False  # importing typing for real would be a part of the times
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """
     answers = []
     for module in event["modules"]:
-        print(event["mark"], module, flush=True)  # noqa: T201
+        with suppress(Exception):  # a module may have closed what is printed to, which is no failed import
+            print(event["mark"], module, flush=True)  # noqa: T201
         begun = time.perf_counter()
         try:
             importlib.import_module(module)
@@ -47,23 +49,30 @@ def _told(error: BaseException) -> dict[str, Any]:
     for frame in traceback.extract_tb(error.__traceback__):
         folder = next((folder for folder in folders if frame.filename.startswith(folder)), "")
         if folder:
-            inside.append((frame.filename.removeprefix(folder)[:_TEXT], frame.lineno or 0))
+            inside.append((frame.filename.removeprefix(folder), frame.lineno or 0))
     told: dict[str, Any] = {"type": type(error).__name__[:_TEXT], "text": _words(error), "causes": []}
     if inside:
-        told["file"], told["line"] = inside[-1]
+        file, told["line"] = inside[-1]
+        told["file"] = _sendable(file)
     # The root of the matter may be hidden below: "Unable to import required dependencies".
     cause = error.__cause__ or error.__context__
     while cause is not None and len(told["causes"]) < _CAUSES:
         told["causes"].append(f"{type(cause).__name__}: {_words(cause)}")
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str):
-        told["missing"] = error.name[:_TEXT]
+        told["missing"] = _sendable(error.name)
         told["standard"] = error.name.partition(".")[0] in sys.stdlib_module_names
     return told
 
 
 def _words(error: BaseException) -> str:
     try:
-        return str(error)[:_TEXT]
+        return _sendable(str(error))
     except BaseException as another:  # noqa: BLE001 (the exception's own class is the module's code)
         return f"its text cannot be had ({type(another).__name__})"
+
+
+def _sendable(text: str) -> str:
+    # What stands for bytes that are no UTF-8: from python3.12 on the runtime's JSON has no escapes for it
+    # (awslambdaric, lambda_runtime_marshaller.py), and the answer could not be sent.
+    return text[:_TEXT].encode("utf-8", "backslashreplace").decode()

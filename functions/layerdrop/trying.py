@@ -189,12 +189,15 @@ class FunctionTrial:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _answer(self, name: str, wanted: Sequence[Modules]) -> Answer:
-        """What the function says of all modules; if one ends it that need not be imported, of the others."""
-        first = self._invoke(name, trial.order(wanted))
-        must = trial.must(wanted)
-        if not (first.ended and first.at and first.at not in must):
+        """What the function says of all modules; if one ends it that need not be imported, of the others.
+
+        Also if nobody knows which one did: the end of the log may be full of other words.
+        """
+        all_of_them, must = trial.order(wanted), trial.must(wanted)
+        first = self._invoke(name, all_of_them)
+        if not first.ended or first.at in must or not 0 < len(must) < len(all_of_them):
             return first
-        return trial.joined(first, self._invoke(name, must)) if must else first
+        return trial.joined(first, self._invoke(name, must), all_of_them[len(must)])
 
     def _invoke(self, name: str, modules: Sequence[str]) -> Answer:
         mark = secrets.token_hex(8)

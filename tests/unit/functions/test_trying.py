@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from layerdrop import trial_answer, trial_function
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.trying import TrialNotPossibleError, code
 
@@ -183,6 +185,51 @@ def test_what_people_may_do_without_is_a_warning(service: Lambda, other: str) ->
     (warning,) = trial.warnings
     assert f"app: `import {other}` fails" in warning
     assert service.functions == {}
+
+
+def test_what_ends_the_function_and_is_not_needed_is_a_warning_whatever_the_log_says(service: Lambda) -> None:
+    """The end of the log is all there is, and has no room for the line that names it."""
+    (service.layer / "noisy.py").write_text("print('x' * 9000, flush=True)\nimport os\nos._exit(7)\n")
+    trial = a_trial(service).run(TARGET, ARN, wanted("good", others=("noisy", "better")))
+    assert (trial.result, list(trial.imports_ms)) == ("passed", ["good"])
+    (warning,) = trial.warnings
+    assert "`import noisy` fails: Runtime.ExitError" in warning
+
+
+def test_the_module_that_ends_the_function_is_named_after_an_open_line(service: Lambda) -> None:
+    (service.layer / "open.py").write_text("print('loading ', end='', flush=True)\n")
+    problem = refused(service, "open", "quits", "good").problem
+    assert "`import quits` fails" in problem.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import sys; sys.stdout.close()",
+        # As is done for Windows; when the second wrapper goes, it closes what the others write to.
+        "import io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer); sys.stdout = sys.__stdout__",
+        "import sys; sys.stdout = None",
+    ],
+)
+def test_a_module_that_closes_what_is_printed_to_has_been_imported(service: Lambda, text: str) -> None:
+    (service.layer / "closing.py").write_text(f"{text}\n")
+    trial = a_trial(service).run(TARGET, ARN, wanted("closing", "json"))
+    assert list(trial.imports_ms) == ["closing", "json"]
+
+
+def test_what_the_function_answers_can_be_sent_as_utf_8(
+    service: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the runtimes from python3.12 on do it."""
+    (service.layer / "surrogate.py").write_text("raise ImportError('\\udcff')\n")
+    (service.layer / "missing.py").write_text("raise ModuleNotFoundError(name='\\udcff')\n")
+    monkeypatch.syspath_prepend(service.layer)
+    modules = ["surrogate", "missing"]
+    answer = trial_function.handler({"modules": modules, "mark": "mark"}, None)
+    sent = json.dumps(answer, ensure_ascii=False).encode()
+    read = trial_answer.read(sent, b"", modules, "mark", is_error=False)
+    assert read.failed["surrogate"].text == "\\udcff"
+    assert read.failed["missing"].missing == "\\udcff"
 
 
 def test_without_modules_there_is_no_function(service: Lambda) -> None:

@@ -46,7 +46,8 @@ import json, sys
 sys.path[:0] = [sys.argv[1], *sys.argv[3:]]
 import layerdrop_trial
 answer = layerdrop_trial.handler(json.loads(sys.argv[2]), None)
-sys.stdout.flush()
+if sys.stdout and not sys.stdout.closed:
+    sys.stdout.flush()
 sys.__stderr__.write(json.dumps(answer))
 """
 

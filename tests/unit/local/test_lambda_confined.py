@@ -311,6 +311,12 @@ def test_it_is_ended_at_its_timeout_and_begins_anew(workers: Workers, make: Make
     assert value(workers.invoke(function, 0)) != first
 
 
+@pytest.mark.parametrize("text", ["sys.stdout.close()", "sys.stdout = sys.stderr = None"])
+def test_a_function_that_closes_what_is_printed_to_answers(workers: Workers, make: Make, text: str) -> None:
+    source = f"import sys\ndef handler(event, context):\n    {text}\n    return event\n"
+    assert value(workers.invoke(make(source), 7)) == 7
+
+
 def test_more_than_its_memory_kills_it(workers: Workers, make: Make) -> None:
     source = "import time\ndef handler(event, context):\n    held = b'x' * (500 << 20)\n    time.sleep(20)\n"
     answer = workers.invoke(make(source), {}, "mine")
