@@ -140,7 +140,8 @@ def _tried(layer: Mapping[str, Any]) -> tuple[str, str] | None:
     trial = layer.get("trial") or {}
     if "imports_ms" not in trial or "cold_start_ms" not in trial:
         return None
-    return f"{sum(trial['imports_ms'].values()):,.0f} ms", f"{trial['cold_start_ms']:,.0f} ms"
+    start = trial["cold_start_ms"]  # None where Lambda does not tell
+    return f"{sum(trial['imports_ms'].values()):,.0f} ms", "-" if start is None else f"{start:,.0f} ms"
 
 
 def _show_failure(result: Result, console: Console) -> None:

@@ -236,6 +236,12 @@ def test_the_table_has_what_a_real_function_took(width: int) -> None:
     assert line.split()[-4:] == ["1,280", "ms", "1,411", "ms"]
     assert "! old: not tried: There is no python3.14 on this machine." in table
     assert "data-py313-x86_64 " in shown(layer("data-py313-x86_64", trial=TRIAL))
+    [line] = [
+        line
+        for line in shown(layer("slow", trial=TRIAL | {"cold_start_ms": None})).splitlines()
+        if line.strip().startswith("slow ")
+    ]
+    assert line.split()[-3:] == ["1,280", "ms", "-"]
     assert "Import" not in shown(untried, layer("disabled", trial={"result": "disabled"}), layer("none"))
 
 
