@@ -39,6 +39,8 @@ _NOT_STARTED = {
 
 NOT_POSSIBLE = "TrialNotPossibleError"
 """How the state machine calls a trial that Lambda did not let happen: the exception's name, in `trying`."""
+# An account that has no room even for TryLayer.
+_THROTTLED = "Lambda.TooManyRequestsException"
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ def target_problem(
 
 
 def _trial_problem(error: Mapping[str, str], cause: Mapping[str, Any], group: str) -> Problem:
-    if error["Error"] not in (NOT_POSSIBLE, "States.Timeout"):
+    if error["Error"] not in (NOT_POSSIBLE, _THROTTLED, "States.Timeout"):
         return _function_problem(error, "trying the layer in a function", group)
-    said = str(cause.get("errorMessage") or "it took too long").rstrip(".")
+    otherwise = error["Cause"] if error["Error"] == _THROTTLED else "it took too long"
+    said = str(cause.get("errorMessage") or otherwise).rstrip(".")
     return Problem(
         ErrorCode.TRIAL_NOT_POSSIBLE,
         f"The layer could not be tried in a function, so it is not released: {said}.",

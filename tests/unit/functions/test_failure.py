@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from layerdrop.errors import BuildError, ErrorCode, Problem
 from layerdrop.failure import LogGroups, plan_problem, target_problem
+from layerdrop.trying import TrialNotPossibleError
 
 START = "Task failed to start"
 LOGS = LogGroups(
@@ -177,3 +178,19 @@ def test_whatever_the_cause_there_is_an_answer(error: str, cause: str) -> None:
     ):
         assert problem.code in list(ErrorCode)
         json.dumps(problem.to_json())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (raised(TrialNotPossibleError("CodeStorageExceededException: No room.")), "Exception: No room."),
+        # The text of Step Functions' for a function that could not even be invoked.
+        ({"Error": "Lambda.TooManyRequestsException", "Cause": "Rate Exceeded. (Status Code: 429)"}, "429)."),
+        ({"Error": "States.Timeout", "Cause": ""}, "it took too long."),
+    ],
+)
+def test_a_trial_that_an_account_has_no_room_for_says_so(error: dict[str, str], said: str) -> None:
+    problem = target_problem(error, None, LOGS, "TryLayer")
+    assert problem.code == "TRIAL_NOT_POSSIBLE"
+    assert problem.message.endswith(said)
+    assert problem.log == {"group": "trial-log", "stream": None}

@@ -157,6 +157,21 @@ def test_the_clients_that_are_to_wait_long_are_known_by_their_names() -> None:
         assert TryLaterError.__name__ in waits[name]
 
 
+def test_a_full_account_is_waited_for_by_the_trial_itself_too() -> None:
+    """A new account lets ten functions run at once, TryLayer and what it invokes among them."""
+    waiting = [
+        retry for retry in TASKS["TryLayer"]["Retry"] if "TrialNotPossibleError" in retry["ErrorEquals"]
+    ]
+    (first,) = (
+        retry
+        for retry in TASKS["TryLayer"]["Retry"]
+        if "Lambda.TooManyRequestsException" in retry["ErrorEquals"]
+    )
+    assert waiting == [first]
+    # Full jitter waits half of it: a quarter of an hour, as docs/manifest.md says.
+    assert first["MaxAttempts"] * first["MaxDelaySeconds"] / 2 >= 12 * 60
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_waits_patiently_but_not_forever(name: str) -> None:
     task = TASKS[name]
