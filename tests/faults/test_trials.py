@@ -153,6 +153,24 @@ def test_each_call_of_a_trial(pipeline: Pipeline, tried: Any, ways: str) -> None
     tried("TryLayer killed, AWS failing, at each call of a trial", len(versions), len(versions))
 
 
+@pytest.mark.long
+@needs_python
+def test_a_call_of_a_trial_that_fails_time_and_again(pipeline: Pipeline, tried: Any) -> None:
+    """Killed at each of the next tries as well, or throttled for longer than one try is patient."""
+    times = {"killed": 3, "throttled": 12, "lost": 3}
+    versions, injected = {}, pipeline.proxy.injected
+    for operation in sorted(OF_FUNCTIONS):
+        for kind, count in times.items():
+            token = f"triedagain{operation.lower()}{kind}"
+            pipeline.fail(nth(token, ("lambda", operation), 0), kind, count)
+            versions[token] = pipeline.upload(key_of(token), f"six\n{token}\n")
+    pipeline.wait(versions.values())
+    wrong = [told for token in versions if (told := whole(pipeline, token))]
+    assert not wrong, wrong
+    assert pipeline.proxy.injected - injected == len(OF_FUNCTIONS) * sum(times.values())
+    tried("TryLayer killed, throttled, unanswered several times at a call of a trial", *[len(versions)] * 2)
+
+
 def shortened(pipeline: Pipeline, seconds: str) -> None:
     """How long a function may be on its way to being active."""
     name, variables = pipeline.trier["FunctionName"], pipeline.trier["Environment"]["Variables"]
