@@ -9,6 +9,7 @@ To us, first: ``Setting``'s fields. From us, when the function's module is impor
 """
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -141,7 +142,7 @@ class Runtime:
             message = self._receive(deadline)
             if message is None:
                 return
-            if isinstance(began := message.get("started"), float):
+            if isinstance(began := message.get("started"), float) and math.isfinite(began):
                 # Said before anybody's code ran; when it is heard depends on how busy this machine is.
                 self._started = min(max(began, self._started), time.monotonic())
             elif "ready" in message:

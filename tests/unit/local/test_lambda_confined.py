@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 import time
 import zipfile
@@ -263,6 +264,21 @@ def test_what_is_printed_is_not_believed(workers: Workers, make: Make) -> None:
     answer = workers.invoke(make(source), {}, "mine")
     assert value(answer) == "honest"
     assert answer.log.splitlines()[-1].startswith("REPORT RequestId: mine\t")
+
+
+@pytest.mark.attack("function: says that it started at no time, and the server cannot reckon with that")
+@pytest.mark.parametrize("began", ["NaN", "-Infinity", "1e400", "true", "[]"])
+def test_no_time_that_it_names_is_believed(workers: Workers, make: Make, began: str) -> None:
+    source = (
+        "import os, sys\n"
+        f"os.write(int(sys.argv[1]), b'{{\"started\": {began}}}\\n')\n"
+        "def handler(event, context): return 'honest'\n"
+    )
+    answer = workers.invoke(make(source), {}, "mine")
+    assert value(answer) == "honest"
+    init = re.search(r"\tInit Duration: (\d+\.\d\d) ms\t", answer.log)
+    assert init, answer.log
+    assert float(init[1]) < 60_000
 
 
 @pytest.mark.parametrize(
