@@ -2,7 +2,9 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -11,6 +13,7 @@ import pytest
 from layerdrop.build_input import BuildInput
 from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.input_key import manifest_key
+from layerdrop.trial import Trial
 
 KEY = "requirements/arm64/web/requirements.txt"
 MANIFEST = "requirements/arm64/web/manifest.json"
@@ -375,6 +378,28 @@ def test_a_job_without_a_usable_report_publishes_nothing(
     _, manifest = run(account, handler, spoil, account.upload(KEY, b"requests"))
     assert manifest["error"]["code"] == ErrorCode.REPORT_INVALID
     assert account.lambda_.list_layers()["Layers"] == []
+
+
+def test_only_a_trial_that_passed_is_remembered(
+    account: Any, handler: Call, build: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was not run says nothing, and the next build of the same version tries it."""
+    build_input = account.upload(KEY, b"requests")
+    state = handler("plan_build", {"input": build_input.to_json(), "execution": EXECUTION})
+    (target,) = state["targets"]
+    build(target)
+    given = {"input": state["input"], "target": target}
+    layer = handler("publish_layer", given | {"released_by": "ReleaseLayer"})
+    assert handler("try_layer", {"detail-type": "Scheduled Event"}) == {}
+    tried = [Trial("not_run", "There is no python3.13 here."), Trial("passed", "", {}, 100.0, 85)]
+    left = iter(tried)
+    module = sys.modules["layerdrop.handlers.try_layer"]
+    monkeypatch.setattr(module, "TRIALS", SimpleNamespace(run=lambda *_: next(left)))
+    told = [handler("try_layer", given | {"published": layer})["trial"]["result"] for _ in range(3)]
+    assert told == ["not_run", "passed", "passed"]
+    beside = target | {"alongside": ["arn:aws:lambda:us-east-1:123456789012:layer:other:1"]}
+    with pytest.raises(StopIteration):
+        handler("try_layer", {**given, "target": beside, "published": layer})
 
 
 def test_a_report_lost_after_publishing_is_told(account: Any, handler: Call, build: Call) -> None:

@@ -438,6 +438,17 @@ def test_what_was_there_before_stays(account: Any, publisher: Publisher, built: 
     assert versions(account) == [1, 2, 3]
 
 
+def test_an_older_version_of_the_same_bytes_stays(account: Any, publisher: Publisher, built: Any) -> None:
+    """It has no parameter of its own, as of before there were any, and nobody is pointed to it any more."""
+    publish(publisher, TARGET, built(content="a"), "first")
+    publish(publisher, TARGET, built(content="b"), "second")
+    account.ssm.delete_parameter(Name=f"{POINTER}/1")
+    assert not only_publish(publisher, TARGET, built(content="a", description="other words"), "third").reused
+    assert versions(account) == [1, 2, 3]
+    publisher.releaser.discard(TARGET, "third")
+    assert versions(account) == [1, 2]
+
+
 def test_what_was_published_by_hand_meanwhile_stays(account: Any, publisher: Publisher, built: Any) -> None:
     only_publish(publisher, TARGET, built(), "first")
     account.lambda_.publish_layer_version(
