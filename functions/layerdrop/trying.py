@@ -249,8 +249,13 @@ def _is_about_the_runtime(said: str) -> bool:
 
 
 # A full account is not the layer's fault, and others' trials end within minutes; a role that is new cannot be
-# taken on at once.
-_WAITED_FOR = ("CodeStorageExceededException", "ResourceConflictException", "ResourceNotReadyException")
+# taken on at once, nor is known at once what it may. What an organization forbids for ever is said in the end.
+_WAITED_FOR = (
+    "AccessDeniedException",
+    "CodeStorageExceededException",
+    "ResourceConflictException",
+    "ResourceNotReadyException",
+)
 
 
 def _explained(error: ClientError, target: Target) -> Exception | None:

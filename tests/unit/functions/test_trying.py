@@ -306,6 +306,10 @@ def test_a_layer_that_lambda_cannot_unzip_is_refused_at_once(service: Lambda) ->
                 "The role defined for the function cannot be assumed by Lambda.",
             ),
         ),
+        (
+            "create_function",
+            refusal("AccessDeniedException", "Forbidden with an explicit deny in a service control policy"),
+        ),
         ("get_function_configuration", refusal("TooManyRequestsException", "Rate exceeded")),
         ("invoke", refusal("TooManyRequestsException", "Rate exceeded")),
         ("invoke", refusal("ResourceConflictException", "The function is currently Pending")),
