@@ -249,7 +249,7 @@ def _is_about_the_runtime(said: str) -> bool:
 
 
 # A full account is not the layer's fault, and others' trials end within minutes; a role that is new cannot be
-# taken on at once, nor is known at once what it may. What an organization forbids for ever is said in the end.
+# taken on at once, nor is known at once what it may. What is forbidden for ever is said in the end.
 _WAITED_FOR = (
     "AccessDeniedException",
     "CodeStorageExceededException",

@@ -46,8 +46,8 @@ def upload(pipeline: Pipeline, token: str, text: str = "six", architecture: str 
     return manifest
 
 
-def whole(pipeline: Pipeline, token: str) -> str | None:
-    """What is wrong with the end of an upload, if anything."""
+def whole(pipeline: Pipeline, token: str, told: str = "cold_start_ms") -> str | None:
+    """What is wrong with the end of an upload, if anything; of its trial, this has to be told."""
     manifest = pipeline.manifest(key_of(token))
     if manifest["status"] != "SUCCEEDED":
         return f"{token}: {manifest['error']}"
@@ -55,7 +55,7 @@ def whole(pipeline: Pipeline, token: str) -> str | None:
     found = (set(pipeline.versions(layer["layer_name"])), pipeline.pointer(layer["layer_name"]))
     if found != ({1}, layer["layer_version_arn"]):
         return f"{token}: {found}"
-    if layer["trial"]["result"] != "passed" or not layer["trial"]["cold_start_ms"]:
+    if layer["trial"]["result"] != "passed" or not layer["trial"][told]:
         return f"{token}: {layer['trial']}"
     return None
 
@@ -165,7 +165,8 @@ def test_a_call_of_a_trial_that_fails_time_and_again(pipeline: Pipeline, tried: 
             pipeline.fail(nth(token, ("lambda", operation), 0), kind, count)
             versions[token] = pipeline.upload(key_of(token), f"six\n{token}\n")
     pipeline.wait(versions.values())
-    wrong = [told for token in versions if (told := whole(pipeline, token))]
+    # So many at once may take a function more than ten seconds to start; then Lambda does not tell how many.
+    wrong = [told for token in versions if (told := whole(pipeline, token, "memory_mb"))]
     assert not wrong, wrong
     assert pipeline.proxy.injected - injected == len(OF_FUNCTIONS) * sum(times.values())
     tried("TryLayer killed, throttled, unanswered several times at a call of a trial", *[len(versions)] * 2)
