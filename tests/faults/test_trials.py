@@ -165,7 +165,7 @@ def test_a_call_of_a_trial_that_fails_time_and_again(pipeline: Pipeline, tried: 
             pipeline.fail(nth(token, ("lambda", operation), 0), kind, count)
             versions[token] = pipeline.upload(key_of(token), f"six\n{token}\n")
     pipeline.wait(versions.values())
-    # So many at once may take a function more than ten seconds to start; then Lambda does not tell how many.
+    # So many at once may take a function more than ten seconds to start; then Lambda tells no cold start.
     wrong = [told for token in versions if (told := whole(pipeline, token, "memory_mb"))]
     assert not wrong, wrong
     assert pipeline.proxy.injected - injected == len(OF_FUNCTIONS) * sum(times.values())
