@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
+
+
+# As samcli/cli/types.py (CfnParameterOverridesType) takes a text apart: a space ends a value without quotes.
+_PAIR = re.compile(
+    r"""(?:^|\s)(?:ParameterKey=)?(\w+)(?:,ParameterValue)?=("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\S)*)"""
+)
 
 
 class ConfigError(Exception):
@@ -69,12 +75,23 @@ class StackConfig:
         return boto3.Session(profile_name=self.profile, region_name=self.region)
 
 
-def _parameters(overrides: str | Sequence[str]) -> Mapping[str, str]:
-    """Read parameters as sam writes them, ``Name="value" Other="value"``, or as a list of such.
+def _parameters(overrides: Any) -> Mapping[str, str]:
+    """Read parameters in the forms that sam reads: a text, a table, or a list of both.
 
+    A text is ``Name="value" Other="value"``, as sam writes it, or ``ParameterKey=Name,ParameterValue=value``.
     https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference-sam-deploy.html
     """
-    words = shlex.split(overrides if isinstance(overrides, str) else shlex.join(overrides))
-    return {
-        name: value.strip('"') for name, equals, value in (word.partition("=") for word in words) if equals
-    }
+    if isinstance(overrides, list):
+        return {name: value for each in overrides for name, value in _parameters(each).items()}
+    if isinstance(overrides, dict):
+        return {
+            name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            for name, value in overrides.items()
+        }
+    return {name: _bare(value) for name, value in _PAIR.findall(str(overrides))}
+
+
+def _bare(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return re.sub(r"\\([ \"'])", r"\1", value)

@@ -27,6 +27,8 @@ QUEUES = ("UnansweredUploads", "UnansweredBuilds")
 # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference-sam-deploy.html
 _SAM_STACK = "aws-sam-cli-managed-default"
 _ENDED = "DELETE_COMPLETE"
+# Nor is what could not be made: a bucket whose name somebody had already is theirs.
+_NOT_OURS = (_ENDED, "CREATE_FAILED", "IMPORT_FAILED")
 # Somebody has deleted it by hand; that is no reason to keep the rest.
 _GONE = (
     "StateMachineDoesNotExist",
@@ -156,7 +158,7 @@ def _made(client: Any, stack: dict[str, Any]) -> dict[str, str]:
         resource["LogicalResourceId"]: resource["PhysicalResourceId"]
         for page in pages
         for resource in page["StackResourceSummaries"]
-        if resource.get("PhysicalResourceId") and resource["ResourceStatus"] != _ENDED
+        if resource.get("PhysicalResourceId") and resource["ResourceStatus"] not in _NOT_OURS
     }
 
 

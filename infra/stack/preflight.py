@@ -5,10 +5,11 @@ Only service-linked roles are made; everything else is looked at and said.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -39,6 +40,7 @@ MACHINE = "Concurrently running builds for {} environment"
 _DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 _REASONS_SHOWN = 3
+_GIVEN = "parameter_overrides in samconfig.toml"
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a stack is to be, with which parameters beside the defaults, and who deploys it."""
+    """Where a stack is to be, and who deploys it.
+
+    Attributes:
+        name, region, account: Where.
+        caller: Who deploys it.
+        parameters: The template's parameters that are given.
+        previous: What a stack that stands has for parameters: sam leaves it those that are not given.
+    """
 
     name: str
     region: str
     account: str
     caller: str
     parameters: Mapping[str, str]
+    previous: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The parameters as they will be, but for the template's defaults."""
+        return {**self.previous, **self.parameters}
 
 
 def identify(session: boto3.Session, name: str, parameters: Mapping[str, str]) -> Destination:
@@ -75,7 +90,11 @@ def identify(session: boto3.Session, name: str, parameters: Mapping[str, str]) -
     """
     client = session.client("cloudformation")  # says so when no region is known, as STS does not
     identity = session.client("sts").get_caller_identity()
-    return Destination(name, client.meta.region_name, identity["Account"], identity["Arn"], parameters)
+    stack = described(client, name) or {}
+    previous = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
+    return Destination(
+        name, client.meta.region_name, identity["Account"], identity["Arn"], parameters, previous
+    )
 
 
 def check(session: boto3.Session, to: Destination, templates: Templates) -> Iterator[Finding]:
@@ -83,11 +102,14 @@ def check(session: boto3.Session, to: Destination, templates: Templates) -> Iter
     status, findings = earlier_attempt(session, to)
     yield from findings
     yield from too_long_names(to, templates)
+    wrong = list(values(to, templates))
+    yield from wrong
     yield from networks(to, templates)
     yield from linked_roles(session)
     is_first = status in (None, "IMPORT_COMPLETE")  # nothing, or no more than a bucket that was taken over
     yield from machines(_quotas(session, "codebuild"), templates, is_first=is_first)
-    yield from capacity(_quotas(session, "fargate"), to, templates)
+    if not any(finding.stops for finding in wrong):
+        yield from capacity(_quotas(session, "fargate"), to, templates)
 
 
 # ---------------------------------------------------------------- an earlier attempt
@@ -136,12 +158,55 @@ def failures(client: Any, stack: str) -> list[str]:
     return [reason for reason in reversed(failed) if "cancelled" not in reason][:_REASONS_SHOWN]
 
 
+# ---------------------------------------------------------------- parameters
+
+
+def values(to: Destination, templates: Templates) -> Iterator[Finding]:
+    """Say which parameters CloudFormation would not take, and which sam would leave out without a word.
+
+    sam hands on those that the template has (samcli/commands/deploy/deploy_context.py, merge_parameters).
+    """
+    declared = templates.root["Parameters"]
+    for name, value in to.parameters.items():
+        if name not in declared:
+            like = difflib.get_close_matches(name, declared, 1)
+            meant = f" Is {like[0]} meant?" if like else ""
+            what = f"{name} counts for nothing: the template has no such parameter.{meant}"
+            yield Finding(what, f"Mend it, or take it out: {_GIVEN}.")
+        elif wanted := _misfit(declared[name], value):
+            yield Finding(f"{name} cannot be {value!r}: it is {wanted}.", f"Mend it: {_GIVEN}.", stops=True)
+
+
+def _misfit(declared: Mapping[str, Any], value: str) -> str:
+    """What a parameter has to be, if a value is not that.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
+    """
+    if "AllowedValues" in declared:
+        allowed = [str(one) for one in declared["AllowedValues"]]
+        return "" if value in allowed else f"one of {', '.join(allowed)}"
+    if declared["Type"] == "Number":
+        least, most = declared.get("MinValue"), declared.get("MaxValue")
+        try:
+            number = float(value)
+            fits = (least is None or number >= least) and (most is None or number <= most)
+        except ValueError:
+            fits = False
+        bounds = [f"from {least}"] * (least is not None) + [f"up to {most}"] * (most is not None)
+        return "" if fits else " ".join(["a number", *bounds])
+    if len(value) > declared.get("MaxLength", len(value)):
+        return f"at most {declared['MaxLength']} characters long"
+    if re.search(declared.get("AllowedPattern", ""), value):
+        return ""
+    return declared.get("ConstraintDescription") or f"what matches {declared['AllowedPattern']}"
+
+
 # ---------------------------------------------------------------- who is shown the catalogue
 
 
 def networks(to: Destination, templates: Templates) -> Iterator[Finding]:
     """Say which networks of the catalogue's allow-list are none: they would let nobody in."""
-    given = templates.parameter("CatalogueAddresses", to.parameters)
+    given = templates.parameter("CatalogueAddresses", to.values)
     for network in filter(None, given.split(",")):
         try:
             if re.search(r"/0\d", network):  # which Python reads, and the function does not
@@ -150,7 +215,7 @@ def networks(to: Destination, templates: Templates) -> Iterator[Finding]:
         except ValueError as error:
             what = f"CatalogueAddresses has {network}, which is no network: {error}."
             yield Finding(what, "Write a network's own address and its bits: 203.0.113.0/24.", stops=True)
-    if given and templates.parameter("CatalogueAccess", to.parameters) == "PRIVATE":
+    if given and templates.parameter("CatalogueAccess", to.values) == "PRIVATE":
         what = "CatalogueAddresses counts for nothing: CatalogueAccess is PRIVATE."
         yield Finding(what, "Set CatalogueAccess to CLOUDFRONT if the catalogue is to have an address.")
 
@@ -165,7 +230,7 @@ def too_long_names(to: Destination, templates: Templates) -> Iterator[Finding]:
         what = f"{to.name} cannot be a stack's name: letters, digits and hyphens, the first a letter."
         yield Finding(what, choose, stops=True)
         return
-    for derived in templates.names(to.name, to.region, to.account, to.parameters):
+    for derived in templates.names(to.name, to.region, to.account, to.values):
         if derived.is_valid:
             continue
         if (over := len(derived.name) - derived.longest) > 0:
@@ -237,18 +302,26 @@ def capacity(quotas: Quotas, to: Destination, templates: Templates) -> Iterator[
     if not isinstance(quotas, Mapping):
         yield _unread(quotas, "Fargate's quotas", "builds wait for vCPUs beyond them")
         return
-    most = float(templates.parameter("MaxVcpus", to.parameters))
-    for prefix in ("Arm64", "X8664"):
-        name = FARGATE[templates.parameter(f"{prefix}Capacity", to.parameters)]
-        one = float(templates.parameter(f"{prefix}Vcpu", to.parameters))
+    most = float(templates.parameter("MaxVcpus", to.values))
+    late: dict[str, list[str]] = {}
+    for prefix, architecture in (("Arm64", "arm64"), ("X8664", "x86_64")):
+        name = FARGATE[templates.parameter(f"{prefix}Capacity", to.values)]
+        one = float(templates.parameter(f"{prefix}Vcpu", to.values))
         if name not in quotas:
             continue
         if quotas[name] < one:
-            what = f"No {prefix} build could start: {name} is {quotas[name]:g}, and {prefix}Vcpu {one:g}."
+            what = (
+                f"No {architecture} build could start: {name} is {quotas[name]:g}, and {prefix}Vcpu {one:g}."
+            )
             yield Finding(what, _ask_for(name, "fargate", one))
         elif quotas[name] < most:
-            what = f"{prefix} builds wait earlier than MaxVcpus={most:g} says: {name} is {quotas[name]:g}."
-            yield Finding(what, f"That is no fault; for more, {_ask_for(name, 'fargate', most)}")
+            late.setdefault(name, []).append(architecture)
+    for name, architectures in late.items():
+        what = (
+            f"{' and '.join(architectures)} builds wait earlier than MaxVcpus={most:g} says: "
+            f"{name} is {quotas[name]:g}."
+        )
+        yield Finding(what, f"That is no fault; for more, {_ask_for(name, 'fargate', most)}")
 
 
 Quotas = Mapping[str, float] | str

@@ -59,7 +59,7 @@ def look(session: boto3.Session, to: Destination, templates: Templates) -> Kept 
     if stack is not None and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
         return None
     s3 = session.client("s3")
-    bucket = templates.bucket(to.name, to.region, to.account, to.parameters)
+    bucket = templates.bucket(to.name, to.region, to.account, to.values)
     try:
         head = s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=to.account)
     except ClientError as error:
@@ -89,6 +89,13 @@ def look(session: boto3.Session, to: Destination, templates: Templates) -> Kept 
             f"The stack makes its own. If nobody needs it: aws s3api delete-bucket-policy --bucket {bucket}"
         )
         return Finding(what, todo, stops=True)
+    key, given = _key(s3, bucket), templates.parameter("KmsKeyArn", to.values)
+    if key and key != given:
+        what = (
+            f"The bucket {bucket}, which an earlier stack has left, is under the key {key}; a stack with "
+            f"{given or 'no key'} could not read what is in it."
+        )
+        return Finding(what, f'Give KmsKeyArn="{key}" (parameter_overrides in samconfig.toml).', stops=True)
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=CLAIMS)
     return Kept(bucket, sum(page["KeyCount"] for page in pages))
 
@@ -119,6 +126,19 @@ def _has_policy(s3: Any, bucket: str) -> bool:
             return False
         raise
     return True
+
+
+def _key(s3: Any, bucket: str) -> str | None:
+    """The customer's key that the bucket's objects are under, if there is one."""
+    try:
+        told = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ServerSideEncryptionConfigurationNotFoundError":
+            return None
+        raise
+    by_default = told["Rules"][0].get("ApplyServerSideEncryptionByDefault", {})
+    key: str | None = by_default.get("KMSMasterKeyID")
+    return key
 
 
 def take_over(session: boto3.Session, name: str, bucket: str) -> None:

@@ -22,6 +22,7 @@ from .conftest import Pipeline
 from .owner import Owner
 
 BUCKET = f"removable-{ACCOUNT_ID}-us-east-1"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT_ID}:key/0123abcd-12ab-34cd-56ef-0123456789ab"
 CLAIM = {"schema": "layerdrop/claim/1", "key": "requirements/arm64/web/requirements.txt", "lease": None}
 
 
@@ -159,6 +160,28 @@ def test_a_policy_of_somebody_is_not_replaced(left: Owner) -> None:
     assert done.returncode == 1
     assert f"aws s3api delete-bucket-policy --bucket {BUCKET}" in done.stderr
     assert no_stack(left)
+
+
+@pytest.mark.parametrize("given", ["", KEY.replace("0123", "4567")])
+def test_a_bucket_under_a_key_is_for_a_stack_with_that_key(left: Owner, given: str) -> None:
+    claim(left)
+    under = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
+    left.aws.clients.s3.put_bucket_encryption(
+        Bucket=BUCKET,
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": under}]},
+    )
+    config = left.folder / "samconfig.toml"
+    written = config.read_text()
+    config.write_text(f"{written}parameter_overrides = 'KmsKeyArn=\"{given}\"'\n")
+    done = left.run("preflight", "--ci")
+    assert done.returncode == 1
+    assert f"is under the key {KEY}; a stack with {given or 'no key'} could not read" in done.stderr
+    assert f'hint: Give KmsKeyArn="{KEY}"' in done.stderr
+    assert no_stack(left)
+    config.write_text(f"{written}parameter_overrides = 'KmsKeyArn=\"{KEY}\"'\n")
+    done = left.run("preflight", "--ci")
+    assert done.returncode == 0, done.stderr
+    assert "Taking over" in done.stderr
 
 
 def test_nothing_is_taken_over_by_a_deployment_that_something_stands_against(left: Owner) -> None:

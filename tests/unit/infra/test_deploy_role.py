@@ -272,6 +272,7 @@ def test_the_tool_s_own_calls_are_allowed() -> None:
     renamed = {
         "s3:getbucketnotificationconfiguration": "s3:getbucketnotification",
         "s3:putbucketnotificationconfiguration": "s3:putbucketnotification",
+        "s3:getbucketencryption": "s3:getencryptionconfiguration",
         "s3:listobjectsv2": "s3:listbucket",
         "s3:headbucket": "s3:listbucket",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,65 @@ def destination(name: str = "layerdrop", region: str = "eu-west-1", **parameters
 
 def client(service: str) -> Any:
     return boto3.client(service, "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+
+
+# ---------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MaxVcpus", "lots", "a number from 1 up to 4000"),
+        ("MaxVcpus", "0", "a number from 1 up to 4000"),
+        ("MaxVcpus", "nan", "a number"),
+        ("X8664Capacity", "SPOT", "one of FARGATE, FARGATE_SPOT"),
+        ("Arm64Vcpu", "3", "one of 0.25, 0.5, 1, 2, 4, 8, 16"),
+        ("Cooldown", "a week", "such as 36 hours"),
+        ("SlackChannel", "#builds", "what matches ^"),
+        ("CooldownExempt", "a" * 2001, "at most 2000 characters"),
+        ("BucketName", "Mine", "lower-case letters"),
+    ],
+)
+def test_what_cloudformation_would_not_take_is_said_first(name: str, value: str, words: str) -> None:
+    [found] = preflight.values(destination(**{name: value}), TEMPLATES)
+    assert found.stops
+    assert f"{name} cannot be {value!r}: it is " in found.what
+    assert words in found.what
+    assert "samconfig.toml" in found.todo
+
+
+def test_defaults_and_what_is_empty_on_purpose_are_taken() -> None:
+    declared = TEMPLATES.root["Parameters"]
+    given = {name: str(each["Default"]) for name, each in declared.items()}
+    assert list(preflight.values(destination(**given), TEMPLATES)) == []
+
+
+def test_a_parameter_that_sam_would_leave_out_is_said_and_stops_nothing() -> None:
+    [found] = preflight.values(destination(MaxVcpu="4"), TEMPLATES)
+    assert not found.stops
+    assert found.what == (
+        "MaxVcpu counts for nothing: the template has no such parameter. Is MaxVcpus meant?"
+    )
+
+
+@mock_aws
+def test_a_wrong_value_ends_in_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not in what reads it further on."""
+    monkeypatch.setattr(preflight, "_quotas", lambda *_: PLENTY)
+    session: Any = SimpleNamespace(client=client)
+    found = list(preflight.check(session, destination(X8664Capacity="SPOT", MaxVcpus="lots"), TEMPLATES))
+    assert len([finding for finding in found if finding.stops]) == 2
+
+
+def test_a_stack_that_stands_keeps_what_is_not_given() -> None:
+    """As sam does it: samcli/commands/deploy/deploy_context.py has UsePreviousValue for the others."""
+    quotas = {**PLENTY, "Fargate On-Demand vCPU resource count": 6.0}
+    stands = replace(destination(), previous={"MaxVcpus": "4", "OfEarlierVersions": "x"})
+    assert list(preflight.capacity(quotas, stands, TEMPLATES)) == []
+    assert list(preflight.values(stands, TEMPLATES)) == []
+    assert (
+        len(list(preflight.capacity(quotas, replace(stands, parameters={"MaxVcpus": "8"}), TEMPLATES))) == 1
+    )
 
 
 # ---------------------------------------------------------------- who is shown the catalogue
@@ -217,10 +277,11 @@ def test_no_builds_at_all_stop_a_first_deployment(kind: str, is_first: bool) -> 
 @pytest.mark.parametrize(
     "quota, parameters, words",
     [
-        (6.0, {}, ["Arm64 builds wait earlier than MaxVcpus=16", "X8664 builds wait earlier"]),
+        (6.0, {}, ["arm64 and x86_64 builds wait earlier than MaxVcpus=16"]),
+        (6.0, {"X8664Capacity": "FARGATE_SPOT"}, ["arm64 builds wait earlier than MaxVcpus=16"]),
         (6.0, {"MaxVcpus": "4"}, []),
-        (0.0, {}, ["No Arm64 build could start", "No X8664 build could start"]),
-        (1.0, {"Arm64Vcpu": "2", "MaxVcpus": "1"}, ["No Arm64 build could start"]),
+        (0.0, {}, ["No arm64 build could start", "No x86_64 build could start"]),
+        (1.0, {"Arm64Vcpu": "2", "MaxVcpus": "1"}, ["No arm64 build could start"]),
         (0.0, {"Arm64Capacity": "FARGATE_SPOT", "X8664Capacity": "FARGATE_SPOT"}, []),
     ],
 )
@@ -238,7 +299,7 @@ def test_spot_capacity_is_judged_where_it_is_used() -> None:
     quotas = {**PLENTY, "Fargate Spot vCPU resource count": 0.0}
     assert list(preflight.capacity(quotas, destination(), TEMPLATES)) == []
     [found] = preflight.capacity(quotas, destination(X8664Capacity="FARGATE_SPOT"), TEMPLATES)
-    assert "No X8664 build could start: Fargate Spot vCPU" in found.what
+    assert "No x86_64 build could start: Fargate Spot vCPU" in found.what
 
 
 def asked(fill: Callable[[Stubber], None]) -> Any:
@@ -292,11 +353,19 @@ def test_a_region_without_service_quotas_stops_nothing(monkeypatch: pytest.Monke
         (r'"MaxVcpus=\"4\" BucketName=\"\" NoProxy=\"a b\""',
          {"MaxVcpus": "4", "BucketName": "", "NoProxy": "a b"}),
         ('"MaxVcpus=4 IndexUrl=https://x/?a=b"', {"MaxVcpus": "4", "IndexUrl": "https://x/?a=b"}),
-        ('["MaxVcpus=4", "NoProxy=a b"]', {"MaxVcpus": "4", "NoProxy": "a b"}),
+        ("""["MaxVcpus=4 A='1'", 'NoProxy="a b"', ["B=2"]]""",
+         {"MaxVcpus": "4", "A": "1", "NoProxy": "a b", "B": "2"}),
+        ('"ParameterKey=MaxVcpus,ParameterValue=4 ParameterKey=NoProxy,ParameterValue=a,b"',
+         {"MaxVcpus": "4", "NoProxy": "a,b"}),
+        ('{MaxVcpus = 4, SubnetIds = ["subnet-1", "subnet-2"], BucketName = "mine"}',
+         {"MaxVcpus": "4", "SubnetIds": "subnet-1,subnet-2", "BucketName": "mine"}),
+        ('''"NotificationEmail=o'brien@example.com MaxVcpus=4"''',
+         {"NotificationEmail": "o'brien@example.com", "MaxVcpus": "4"}),
+        (r"""'SystemPackages="gcc a\ b" Name="x=\"1\""'""", {"SystemPackages": "gcc a b", "Name": 'x="1"'}),
         ('""', {}),
     ],
 )  # fmt: skip
-def test_parameters_are_read_as_sam_writes_them(tmp_path: Path, overrides: str, expected: Any) -> None:
+def test_parameters_are_read_as_sam_reads_them(tmp_path: Path, overrides: str, expected: Any) -> None:
     path = tmp_path / "samconfig.toml"
     path.write_text(f'[default.deploy.parameters]\nstack_name = "s"\nparameter_overrides = {overrides}\n')
     assert StackConfig.read(path).parameters == expected

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from stack import takeover
+from stack import inventory, takeover
 from stack.preflight import Destination, Finding
 from stack.templates import Templates
 
@@ -88,3 +89,19 @@ def test_a_change_set_that_was_not_executed_is_no_stack() -> None:
     account = Account(404, stack="REVIEW_IN_PROGRESS")
     look(account)
     assert account.asked
+
+
+def test_what_a_stack_could_not_make_is_not_its_own() -> None:
+    """A bucket whose name somebody had already has that name in CloudFormation's list all the same."""
+    listed = [
+        {"LogicalResourceId": name, "PhysicalResourceId": name.lower(), "ResourceStatus": status}
+        for name, status in {
+            "Bucket": "CREATE_FAILED", "UnansweredUploads": "CREATE_COMPLETE",
+            "UnansweredBuilds": "DELETE_COMPLETE", "BuildLayers": "DELETE_FAILED",
+        }.items()
+    ]  # fmt: skip
+    cloudformation = SimpleNamespace(
+        get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: [{"StackResourceSummaries": listed}])
+    )
+    made = inventory._made(cloudformation, {"StackId": "x"})
+    assert made == {"UnansweredUploads": "unanswereduploads", "BuildLayers": "buildlayers"}
