@@ -28,7 +28,7 @@ from smoke.leftovers import LeftoverError
 from smoke.trial import TrialRole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from smoke.builds import Answer
     from smoke.cases import Case
@@ -58,6 +58,7 @@ class Run:
         stem: What its folders, layers, functions and role begin with.
         patience: Seconds until an upload is given up.
         emulated: Whether this is the embedded AWS.
+        parameters: What the person wants for the stack's parameters.
         checks, times: What was found.
     """
 
@@ -66,6 +67,7 @@ class Run:
     patience: float
     emulated: bool
     console: Console
+    parameters: Mapping[str, str]
     checks: list[Check] = field(default_factory=list)
     times: list[Times] = field(default_factory=list)
 
@@ -106,7 +108,7 @@ class Run:
                 self._add(examine.check_spot(answer, job))
             if job:
                 jobs.append(job)
-        with TrialRole(self.session, self.stem) as role:
+        with TrialRole(self.session, self.stem, self.parameters) as role:
             for answer in answers:
                 if imported := examine.check_import(self.session, role, answer, self.emulated):
                     self._add(imported)
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     name = options.delete or f"{NAME}{secrets.token_hex(3)}"
     stack = OwnStack(session, name, options.profile, dict(options.parameter))
-    stem = name.removeprefix("layerdrop-")
+    stem = leftovers.stem_of(name)
     if options.delete:
         if options.bucket:
             return 0 if _delete_builds(session, options.bucket, stem, console) else 1
@@ -146,8 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not _agreed(name, where, options.yes, console):
         console.print("Nothing was done.")
         return 1
+    elif not _can_succeed(stack, console):
+        console.print("Nothing was deployed.")
+        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = Run(session, stem, options.minutes * 60, bool(options.endpoint_url), console)
+    run = Run(session, stem, options.minutes * 60, bool(options.endpoint_url), console, stack.parameters)
     return _run(run, stack, options.bucket, console)
 
 
@@ -182,13 +187,27 @@ def _run(run: Run, stack: OwnStack, bucket: str, console: Console) -> int:
 
 def _agreed(name: str, where: str, yes: bool, console: Console) -> bool:
     console.print(
-        f"This deploys the stack {name} to {where}, builds seven files there, and deletes all of it again.\n"
+        f"This deploys the stack {name} to {where}, builds eight files there, and deletes all of it again.\n"
         "It takes about half an hour and costs well under a dollar."
     )
     if yes:
         return True
     console.print(f"Type the stack's name to go on ({name}): ", end="")
     return sys.stdin.readline().strip() == name
+
+
+def _can_succeed(stack: OwnStack, console: Console) -> bool:
+    """Say what stands against deploying, in seconds and not at the end of a deployment."""
+    try:
+        findings = list(stack.look())
+    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+        console.print(f"What would make the deployment fail could not be looked for: {error}")
+        return False
+    for finding in findings:
+        console.print(f"  - {finding.what}")
+        if finding.todo:
+            console.print(f"    hint: {finding.todo}")
+    return not any(finding.stops for finding in findings)
 
 
 def _delete_stack(stack: OwnStack, console: Console) -> bool:

@@ -83,7 +83,7 @@ def cases(prefix: str) -> Iterator[Case]:
         name = example.partition("/")[2]
         for architecture in ARCHITECTURES:
             yield Case(name, architecture, f"{prefix}-{name}", text, imports=imports)
-    yield Case("lock", "arm64", f"{prefix}-lock", _LOCK, is_lock=True)
+    yield Case("lock", "arm64", f"{prefix}-lock", _LOCK, imports=("idna",), is_lock=True)
     yield Case("typo", "arm64", f"{prefix}-typo", "requests = 2.32.3\n", "REQUIREMENTS_INVALID")
     yield Case("too large", "x86_64", f"{prefix}-large", _TOO_LARGE, "LAYER_TOO_LARGE")
 

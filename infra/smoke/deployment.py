@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stack import removal
+from stack import preflight, removal, takeover
 from stack.config import StackConfig
-from stack.inventory import NoStackError, find, take
+from stack.inventory import NeverDeployedError, NoStackError, described, find, take, uploads
+from stack.templates import Templates
 
 from smoke import leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import boto3
 
@@ -43,6 +44,25 @@ class OwnStack:
     name: str
     profile: str | None
     parameters: Mapping[str, str]
+
+    def look(self) -> Iterator[preflight.Finding]:
+        """Look for what would make the deployment fail, as ``make deploy`` does.
+
+        Raises:
+            BotoCoreError, ClientError: AWS does not say.
+        """
+        templates = Templates.read()
+        to = preflight.identify(self.session, self.name, {**_PARAMETERS, **self.parameters})
+        yield from preflight.check(self.session, to, templates)
+        kept = takeover.look(self.session, to, templates)
+        if isinstance(kept, takeover.Kept):  # all of a run's bucket is deleted in the end
+            yield preflight.Finding(
+                f"There is a bucket {kept.bucket} already, with layers of yours.",
+                "Give another BucketName, or none.",
+                stops=True,
+            )
+        elif kept:
+            yield kept
 
     def deploy(self, **parameters: str) -> str:
         """Create or update it; return its bucket.
@@ -76,18 +96,23 @@ class OwnStack:
             RemovalError, NoStackError, ClientError: Something could not be deleted.
         """
         config = StackConfig(self.name, self.session.region_name, self.profile, self.name)
+        client = self.session.client("cloudformation")
         try:
             inventory = take(self.session, config)
-        except NoStackError as error:
-            if "There is no stack" not in str(error):
+        except NeverDeployedError:  # CloudFormation did not take its change set
+            client.delete_stack(StackName=self.name)
+        except NoStackError:
+            if described(client, self.name) is not None:
                 raise
-            return
-        removal.remove(self.session, inventory)
-        removal.deregister(self.session, inventory)
-        removal.sweep(self.session, inventory)
-        leftovers.delete_layers(self.session, inventory.layers)
-        if inventory.bucket:
-            leftovers.delete_bucket(self.session, inventory.bucket)
-        if inventory.uploads:
-            bucket, _, prefix = inventory.uploads.removeprefix("s3://").partition("/")
+        else:
+            removal.remove(self.session, inventory)
+            removal.deregister(self.session, inventory)
+            removal.sweep(self.session, inventory)
+            leftovers.delete_layers(self.session, inventory.layers)
+            if inventory.bucket:
+                leftovers.delete_bucket(self.session, inventory.bucket)
+        leftovers.delete_trials(self.session, leftovers.stem_of(self.name))
+        # sam has uploaded before CloudFormation was asked for anything.
+        if uploaded := uploads(client, config.s3_prefix):
+            bucket, _, prefix = uploaded.removeprefix("s3://").partition("/")
             leftovers.delete_objects(self.session, bucket, prefix)

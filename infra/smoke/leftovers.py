@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
 
 class LeftoverError(Exception):
     """Something could not be deleted."""
+
+
+def stem_of(stack: str) -> str:
+    """Return what a run's folders, layers, functions and role begin with, by its stack's name."""
+    return stack.removeprefix("layerdrop-")
+
+
+def delete_trials(session: boto3.Session, stem: str) -> None:
+    """Delete the functions that import layers and their role, where a run could not.
+
+    Raises:
+        ClientError: One cannot be deleted.
+    """
+    client, iam = session.client("lambda"), session.client("iam")
+    pages = client.get_paginator("list_functions").paginate()
+    names = [function["FunctionName"] for page in pages for function in page["Functions"]]
+    for name in names:
+        if name.startswith(f"{stem}-"):
+            client.delete_function(FunctionName=name)
+    with suppress(iam.exceptions.NoSuchEntityException):
+        iam.delete_role(RoleName=stem)
 
 
 def layers_called(session: boto3.Session, prefix: str) -> Iterator[str]:
@@ -78,6 +100,7 @@ def delete_builds(session: boto3.Session, bucket: str, prefix: str) -> None:
     Raises:
         ClientError: Something cannot be deleted.
     """
+    delete_trials(session, prefix)
     delete_layers(session, list(layers_called(session, prefix)))
     for folder in ("claims", "trials", "catalogue/releases"):
         delete_objects(session, bucket, f"{folder}/{prefix}")

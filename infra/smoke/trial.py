@@ -51,12 +51,23 @@ class Imported:
 
 
 class TrialRole:
-    """A role that may do nothing: a layer's code runs in its name. Use it in a ``with`` block."""
+    """A role that may do nothing: a layer's code runs in its name. Use it in a ``with`` block.
 
-    def __init__(self, session: boto3.Session, name: str) -> None:
+    Attributes:
+        name: What it is called.
+        arn: Its ARN, once it is made.
+    """
+
+    def __init__(self, session: boto3.Session, name: str, parameters: Mapping[str, str]) -> None:
+        """Take the boundary and the path of the stack's parameters: without them it may not be made."""
         self._iam = session.client("iam")
         self.name = name
         self.arn = ""
+        self._bounds: dict[str, Any] = {
+            role: parameters[given]
+            for role, given in (("PermissionsBoundary", "PermissionsBoundaryArn"), ("Path", "RolePath"))
+            if parameters.get(given)
+        }
 
     def __enter__(self) -> TrialRole:
         """Make it."""
@@ -64,6 +75,7 @@ class TrialRole:
             RoleName=self.name,
             AssumeRolePolicyDocument=json.dumps(_TRUST),
             Description="Tries layers of make smoke, and may do nothing",
+            **self._bounds,
         )
         self.arn = role["Role"]["Arn"]
         return self

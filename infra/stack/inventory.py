@@ -124,7 +124,7 @@ def take(session: boto3.Session, config: StackConfig) -> Inventory:
         layers=_if_there(_layers, session, bucket) or (),
         running=_if_there(_running, session, made.get(STATE_MACHINE)) or 0,
         unanswered=sum(_if_there(_waiting, session, made.get(queue)) or 0 for queue in QUEUES),
-        uploads=_uploads(client, config.s3_prefix),
+        uploads=uploads(client, config.s3_prefix),
     )
 
 
@@ -203,7 +203,8 @@ def _waiting(session: boto3.Session, queue: str) -> int:
     return int(told["Attributes"][name])
 
 
-def _uploads(client: Any, prefix: str) -> str | None:
+def uploads(client: Any, prefix: str) -> str | None:
+    """Return where sam keeps what it uploaded below a prefix, as ``s3://`` URL; None if that is not known."""
     stack = described(client, _SAM_STACK)
     if stack is None or not prefix:
         return None

@@ -63,7 +63,7 @@ def test_all_that_can_be_checked_here_passes_and_the_rest_is_said(served: Served
         "images: kept and scanned",
     }  # fmt: skip
     imports = {what: result for what, result in results.items() if "imports" in what}
-    assert len(imports) == 4
+    assert len(imports) == 5
     assert set(imports.values()) <= {"passed", "not checked"}
     # Each upload's times; a job was queued, started and ran, but for what needs none.
     for title, job in {**dict.fromkeys(("http", "data", "lock", "too large"), True), "typo": False}.items():

@@ -21,6 +21,7 @@ from smoke.checks import FAILED, NOT_CHECKED, PASSED
 from smoke.deployment import OwnStack
 from smoke.images import stored_image
 from smoke.jobs import Job
+from stack import preflight
 
 from tests.unit.infra.templates import ROOT
 
@@ -45,6 +46,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(preflight, "_quotas", lambda *_: {})  # which moto has none of
     with mock_aws():
         yield boto3.Session()
 
@@ -54,7 +56,8 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
 
 def test_both_examples_for_both_architectures_a_typo_and_a_large_one() -> None:
     found = [*cases(STEM), spot_case(STEM)]
-    built = {(case.text, case.architecture) for case in found if case.imports and not case.spot}
+    built = {(case.text, case.architecture) for case in found if case.title in ("http", "data")}
+    assert all(bool(case.imports) == (case.expected == "SUCCEEDED") for case in found)
     examples = [path.read_text() for path in (ROOT / "examples/requirements").rglob("requirements.txt")]
     assert built == {(text, architecture) for text in examples for architecture in ("arm64", "x86_64")}
     assert {case.expected for case in found} == {"SUCCEEDED", "REQUIREMENTS_INVALID", "LAYER_TOO_LARGE"}
@@ -156,7 +159,7 @@ class Functions:
 
 @pytest.fixture
 def role(session: boto3.Session) -> trial.TrialRole:
-    made = trial.TrialRole(session, STEM)
+    made = trial.TrialRole(session, STEM, {})
     made.arn = "arn:aws:iam::111122223333:role/r"
     return made
 
@@ -230,11 +233,38 @@ def test_a_role_that_never_comes_fails(
 
 def test_the_role_may_do_nothing_and_goes(session: boto3.Session) -> None:
     iam = session.client("iam")
-    with trial.TrialRole(session, STEM) as made:
+    with trial.TrialRole(session, STEM, {}) as made:
         assert made.arn
         assert not iam.list_role_policies(RoleName=STEM)["PolicyNames"]
         assert not iam.list_attached_role_policies(RoleName=STEM)["AttachedPolicies"]
     assert not [each for each in iam.list_roles()["Roles"] if each["RoleName"] == STEM]
+
+
+def test_the_role_is_one_that_an_organisation_lets_be_made(session: boto3.Session) -> None:
+    iam = session.client("iam")
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    boundary = iam.create_policy(PolicyName="bounds", PolicyDocument=json.dumps(document))["Policy"]["Arn"]
+    given = {"PermissionsBoundaryArn": boundary, "RolePath": "/team/", "VpcId": "vpc-1"}
+    with trial.TrialRole(session, STEM, given):
+        made = iam.get_role(RoleName=STEM)["Role"]
+        assert made["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary
+        assert made["Path"] == "/team/"
+
+
+@pytest.mark.long
+def test_what_a_run_could_not_take_away_goes_with_the_rest(session: boto3.Session) -> None:
+    iam, functions = session.client("iam"), session.client("lambda")
+    role = iam.create_role(RoleName=STEM, AssumeRolePolicyDocument=json.dumps(trial._TRUST))["Role"]["Arn"]
+    for name in (f"{STEM}-http-arm64", f"{STEM}0-somebody-elses"):
+        functions.create_function(
+            FunctionName=name, Runtime="python3.13", Role=role, Handler="trial.handler",
+            Code={"ZipFile": trial._package()},
+        )  # fmt: skip
+    OwnStack(session, NAME, None, {}).delete()
+    assert [each["FunctionName"] for each in functions.list_functions()["Functions"]] == [
+        f"{STEM}0-somebody-elses"
+    ]
+    assert STEM not in {each["RoleName"] for each in iam.list_roles()["Roles"]}
 
 
 # ---------------------------------------------------------------- images
@@ -355,6 +385,58 @@ def test_a_deployment_that_fails_is_the_exit_status_and_is_deleted(
     assert "sam deploy ended with 3" in said
     [name] = deleted
     assert re.fullmatch(rf"{command.NAME}[0-9a-f]{{6}}", name)
+
+
+SAMS = {
+    "Resources": {"SamCliSourceBucket": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "sams"}}},
+    "Outputs": {"SourceBucket": {"Value": {"Ref": "SamCliSourceBucket"}}},
+}
+
+
+@pytest.mark.parametrize("reviewed", [True, False])
+def test_what_sam_uploaded_goes_though_there_never_was_a_stack(
+    session: boto3.Session, reviewed: bool
+) -> None:
+    """CloudFormation refused the request, or could not make the change set: sam has uploaded before."""
+    client, s3 = session.client("cloudformation"), session.client("s3")
+    client.create_stack(StackName="aws-sam-cli-managed-default", TemplateBody=json.dumps(SAMS))
+    for key in (f"{NAME}/a.template", "layerdrop/b.template"):
+        s3.put_object(Bucket="sams", Key=key, Body=b"x")
+    if reviewed:
+        client.create_change_set(
+            StackName=NAME, ChangeSetName="x", ChangeSetType="CREATE", TemplateBody=json.dumps(TEMPLATE)
+        )
+    OwnStack(session, NAME, None, {}).delete()
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket="sams")["Contents"]] == ["layerdrop/b.template"]
+    assert [each["StackName"] for each in client.describe_stacks()["Stacks"]] == [
+        "aws-sam-cli-managed-default"
+    ]
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (["BucketName=mine"], "There is a bucket mine already, with layers of yours."),
+        (["X8664Capacity=SPOT"], "it is one of FARGATE, FARGATE_SPOT"),
+        (["BucketName=others"], "There is a bucket others of yours already"),
+    ],
+)
+def test_what_stands_against_a_deployment_is_said_before_it(
+    session: boto3.Session, sam: Any, capsys: pytest.CaptureFixture[str], parameters: list[str], words: str
+) -> None:
+    """A bucket above all: the run would delete it in the end."""
+    s3, where = session.client("s3"), {"LocationConstraint": "eu-west-1"}
+    for name in ("mine", "others"):
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)  # type: ignore[arg-type]
+    s3.put_object(Bucket="mine", Key="claims/l.json", Body=b'{"schema": "layerdrop/claim/1"}')
+    calls = sam()
+    assert command.main(["--yes", *(word for each in parameters for word in ("--parameter", each))]) == 1
+    said = capsys.readouterr().out
+    assert words in said
+    assert "Nothing was deployed." in said
+    assert not calls.exists()
+    assert len(s3.list_buckets()["Buckets"]) == 2
 
 
 def test_a_deletion_that_fails_is_told_with_a_command_that_finishes(
