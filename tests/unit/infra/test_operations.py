@@ -174,15 +174,29 @@ def test_events_and_alarms_may_publish_and_no_condition_keeps_events_out(resourc
     assert conditions["events.amazonaws.com"] is None
     assert "alarm:*" in json.dumps(conditions["cloudwatch.amazonaws.com"])
     assert {json.dumps(one["Action"]) for one in statements} == {'"sns:Publish"'}
-    mailed = {
-        name
-        for name, r in resources.items()
-        if r["Type"] == "AWS::Events::Rule" and '"Id": "Mail"' in json.dumps(r)
+
+
+def test_a_rule_that_cannot_hand_on_what_it_has_is_told_of(resources: dict[str, Any]) -> None:
+    """Each that brings something to a topic or a queue, which may refuse it by its policy or by its key's."""
+    notices, catalogue = (
+        json.dumps(resources[f"{name}FailedAlarm"]["Properties"]["Metrics"])
+        for name in ("Notices", "Catalogue")
+    )
+    told = {
+        name: {target["Id"] for target in rule["Properties"]["Targets"]}
+        for name, rule in resources.items()
+        if rule["Type"] == "AWS::Events::Rule"
     }
-    watched = json.dumps(resources["NoticesFailedAlarm"])
-    assert mailed
-    for rule in mailed:
-        assert f'{{"Ref": "{rule}"}}' in watched
+    brought = {name: ids for name, ids in told.items() if ids & {"Mail", "Updates"}}
+    assert brought.keys() >= {"BuildFailedNotice", "VulnerableNotice", "JobQueueBlocked"}
+    for rule, ids in brought.items():
+        assert f'"Value": {{"Ref": "{rule}"}}' in (notices if "Mail" in ids else catalogue), rule
+    # The others call functions of the stack, by permissions that SAM makes along with them.
+    for name in told.keys() - brought.keys():
+        [target] = resources[name]["Properties"]["Targets"]
+        function = target["Arn"]["Fn::GetAtt"][0]
+        assert resources[function]["Type"] == "AWS::Lambda::Function"
+        assert f"{name}Permission" in resources
 
 
 def test_the_image_s_rules_are_watched_as_well() -> None:
