@@ -39,6 +39,7 @@ MACHINE = "Concurrently running builds for {} environment"
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
 _DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+_NOT_ALLOWED = "not allowed"
 _REASONS_SHOWN = 3
 _GIVEN = "parameter_overrides in samconfig.toml"
 
@@ -279,7 +280,7 @@ def _make(iam: Any, role: str, service: str) -> Finding:
 
 def _by_hand(service: str) -> str:
     command = f"aws iam create-service-linked-role --aws-service-name {service}"
-    return f"If the first deployment fails on it, somebody with the right to may run: {command}"
+    return f"Have somebody with the right to it run this first, or the first deployment may fail: {command}"
 
 
 # ---------------------------------------------------------------- quotas
@@ -289,7 +290,9 @@ def machines(quotas: Quotas, templates: Templates, *, is_first: bool) -> Iterato
     """Say whether CodeBuild may run the builds of the images: in a new account it often may not."""
     names = [MACHINE.format(machine) for machine in dict.fromkeys(templates.machines())]
     if not isinstance(quotas, Mapping):
-        yield _unread(quotas, "CodeBuild's quotas", "images cannot be built where they are 0")
+        yield _unread(
+            quotas, "CodeBuild's quotas", "where they are 0, as in many a new account, no image can be built"
+        )
         return
     for name in names:
         if name in quotas and quotas[name] < 1:
@@ -300,7 +303,7 @@ def machines(quotas: Quotas, templates: Templates, *, is_first: bool) -> Iterato
 def capacity(quotas: Quotas, to: Destination, templates: Templates) -> Iterator[Finding]:
     """Say whether Fargate lets as many build jobs run as the parameters would."""
     if not isinstance(quotas, Mapping):
-        yield _unread(quotas, "Fargate's quotas", "builds wait for vCPUs beyond them")
+        yield _unread(quotas, "Fargate's quotas", "beyond them, builds wait")
         return
     most = float(templates.parameter("MaxVcpus", to.values))
     late: dict[str, list[str]] = {}
@@ -342,10 +345,12 @@ def _quotas(session: boto3.Session, service: str) -> Quotas:
 
 
 def _unread(why: str, what: str, otherwise: str) -> Finding:
-    return Finding(
-        f"{what} could not be read ({why}): {otherwise}.",
-        "To have them checked: servicequotas:ListServiceQuotas",
+    todo = (
+        "To have them checked, take the right to servicequotas:ListServiceQuotas along."
+        if why == _NOT_ALLOWED
+        else "Service Quotas in the console shows them."
     )
+    return Finding(f"{what} could not be read ({why}): {otherwise}.", todo)
 
 
 def _ask_for(name: str, service: str, value: float) -> str:
@@ -354,4 +359,4 @@ def _ask_for(name: str, service: str, value: float) -> str:
 
 def _why(error: Exception) -> str:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    return "not allowed" if code in _DENIED else code
+    return _NOT_ALLOWED if code in _DENIED else code

@@ -32,7 +32,8 @@ class RemovalError(Exception):
 
 def what_goes(inventory: Inventory) -> Iterator[str]:
     """Return the lines that say what the deletion takes away."""
-    yield "functions, state machine, Batch queues, roles, alarms, dashboard, the network that the stack made"
+    yield "functions, state machine, Batch queues, roles, alarms, dashboard, the topic and its subscriptions"
+    yield "the network and the catalogue's address, if the stack made any"
     yield "all logs"
     yield "the repository with the builder's images; another deployment builds them again"
     if inventory.running:
@@ -44,7 +45,7 @@ def what_goes(inventory: Inventory) -> Iterator[str]:
 def what_stays(inventory: Inventory) -> Iterator[str]:
     """Return the lines that say what the deletion leaves."""
     if inventory.bucket:
-        yield f"the bucket {inventory.bucket}: requirements files, manifests, zips, build reports"
+        yield f"the bucket {inventory.bucket}: requirements files, manifests, zips, build reports, catalogue"
     if inventory.layers:
         shown = ", ".join(inventory.layers[:_LAYERS_SHOWN])
         more = len(inventory.layers) - _LAYERS_SHOWN

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from local.deploy import Deployment
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID
 from local.watch import Watcher
+from tests.unit.builder.wheel_maker import Index, make_wheel
 from tests.whole import parts
 
-from .conftest import Pipeline
+from .conftest import Pipeline, eventually
 from .owner import Owner
 
 BUCKET = f"removable-{ACCOUNT_ID}-us-east-1"
@@ -243,8 +245,15 @@ def delete_compute_environment(get: Clients, name: str) -> None:
     get("batch").delete_compute_environment(computeEnvironment=name)
 
 
-# What another stack of the name cannot stand beside, in an order in which it can go.
+def delete_rule(get: Clients, name: str) -> None:
+    targets = get("events").list_targets_by_rule(Rule=name)["Targets"]
+    get("events").remove_targets(Rule=name, Ids=[target["Id"] for target in targets])
+    get("events").delete_rule(Name=name)
+
+
+# What another stack cannot stand beside, in an order in which it can go.
 DELETERS: Mapping[str, Callable[[Clients, str], Any]] = {
+    "AWS::Events::Rule": delete_rule,
     "AWS::Lambda::Function": lambda get, made: get("lambda").delete_function(FunctionName=made),
     "AWS::StepFunctions::StateMachine": lambda get, made: get("stepfunctions").delete_state_machine(
         stateMachineArn=made
@@ -270,7 +279,66 @@ def delete(aws: EmbeddedAws, stack: Deployment, template: Mapping[str, Any]) -> 
         aws.clients.s3.delete_bucket_policy(Bucket=stack.values["Bucket"])
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("name, earlier", [("same", "same"), ("another", "one")])
+def test_what_the_bucket_holds_is_used_by_the_next_stack(
+    aws: EmbeddedAws, tmp_path: Path, name: str, earlier: str
+) -> None:
+    """Locks, releases and the catalogue, too, whether it has the same name or the same BucketName alone."""
+    s3, bucket = aws.clients.s3, f"kept-for-{name}"
+    fixed = "# /// layer\n# refresh = false\n# ///\napp\n"
+
+    def catalogue() -> dict[str, Any]:
+        try:
+            read = json.loads(s3.get_object(Bucket=bucket, Key="catalogue/index.json")["Body"].read())
+        except ClientError:
+            return {}
+        return {each["name"]: each["pointer"] for each in read["layers"]}
+
+    def keys(*folders: str) -> set[tuple[str, str]]:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return {
+            (item["Key"], item["ETag"])
+            for page in pages
+            for item in page.get("Contents", [])
+            if item["Key"].startswith(folders)
+        }
+
+    with Index(tmp_path) as index:
+        port = index.url.split(":")[2].partition("/")[0]
+        given = {"BucketName": bucket, "IndexUrl": index.url, "OutboundPort": port}
+
+        def build(stack: Deployment, folder: str, text: str) -> Any:
+            pipeline = Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]), bucket)
+            manifest = pipeline.build(f"requirements/x86_64/{name}/{folder}/requirements.txt", text)
+            assert manifest["status"] == "SUCCEEDED", manifest["error"]
+            [layer] = manifest["layers"]
+            return layer
+
+        make_wheel(tmp_path, "app", "1.0", files={"app.py": f"x = {name!r}\n"})
+        first = aws.deploy(stack=earlier, parameters=given)
+        layer = build(first, "fixed", fixed)
+        assert layer["packages"][0]["version"] == "1.0"
+        eventually(lambda: layer["layer_name"] in catalogue())
+        s3.put_object(Bucket=bucket, Key="fixes/0123.json", Body=b"{}")
+        before = keys("locks/", "fixes/", "catalogue/releases/", "layers/", "claims/")
+        assert {key.partition("/")[0] for key, _ in before} == {
+            "locks", "fixes", "catalogue", "layers", "claims",
+        }  # fmt: skip
+
+        delete(aws, first, parts().root)
+        make_wheel(tmp_path, "app", "2.0", files={"app.py": f"x = 'newer {name}'\n"})
+        second = aws.deploy(stack=name, parameters=given)
+        assert keys("locks/", "fixes/", "catalogue/releases/", "layers/", "claims/") == before
+        # The lock is still the file's, and its layer the same version.
+        again = build(second, "fixed", fixed)
+        assert (again["layer_version_arn"], again["reused"]) == (layer["layer_version_arn"], True)
+        newer = build(second, "new", "app\n")
+        assert newer["packages"][0]["version"] == "2.0"
+        eventually(lambda: catalogue().keys() == {layer["layer_name"], newer["layer_name"]})
+        assert all(catalogue().values())
+        delete(aws, second, parts().root)
+
+
 def test_files_names_and_pointers_go_on_where_they_were(aws: EmbeddedAws) -> None:
     clients, given = aws.clients, {"BucketName": "taken-over"}
     key, content = "requirements/arm64/taken-over/requirements.txt", "idna == 3.10\n"
