@@ -289,6 +289,17 @@ def test_the_tool_s_own_calls_are_allowed() -> None:
     assert called - ALLOWED == set()
 
 
+def test_it_is_not_told_to_be_deployed_where_it_could_give_itself_rights() -> None:
+    """It may change the roles of every stack that is called after the one it deploys."""
+    deployed = SOURCE["Parameters"]["StackName"]["Default"]
+    for page in ("deploy", "ci"):
+        names = re.findall(
+            r"infra/(?:deploy|ci)-role\.yaml --stack-name (\S+)", (ROOT / f"docs/{page}.md").read_text()
+        )
+        assert names
+        assert not [name for name in names if name.startswith(f"{deployed}-")]
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_is_not_too_long(name: str) -> None:
     """6,144 characters less white space: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
