@@ -571,3 +571,13 @@ def test_subnets_are_in_two_zones_that_have_fargate(region: str, zones: set[str]
             named.add(evaluate(zone_id, scope))
     assert named <= zones
     assert len(named) in (0, 2)
+
+
+def test_the_images_are_renewed_in_each_month() -> None:
+    """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html"""
+    renewal = translated(IMAGE)["Resources"]["Renewal"]["Properties"]
+    [fields] = re.findall(r"^cron\((.*)\)$", renewal["ScheduleExpression"])
+    minute, hour, day, month, weekday, year = fields.split()
+    assert (month, weekday, year) == ("*", "?", "*")
+    assert int(minute) < 60 and int(hour) < 24 and 1 <= int(day) <= 28
+    assert renewal.get("State", "ENABLED") == "ENABLED"
