@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser import CHROMIUM, Page, browser
-from tests.catalogue import ARABIC, SCRIPT
+from tests.catalogue_documents import ARABIC, SCRIPT
 
 from .conftest import Served, eventually
 

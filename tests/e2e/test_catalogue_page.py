@@ -17,7 +17,7 @@ import pytest
 from layerdrop.catalogue.page import render
 from local.settings import ROOT
 from tests.browser import CHROMIUM, Page, browser
-from tests.catalogue import (
+from tests.catalogue_documents import (
     ACCOUNT,
     ARABIC,
     REGION,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerdrop.catalogue.page import render
-from tests.catalogue import ARABIC, SCRIPT, finding, index, layer, made_up, package, unknown
+from tests.catalogue_documents import ARABIC, SCRIPT, finding, index, layer, made_up, package, unknown
 
 ROOT = Path(__file__).parents[3]
 CATALOGUE = ROOT / "functions/layerdrop/catalogue"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from layerdrop.watch.advisories import Advisory
 from layerdrop.watch.findings import Finding, findings
 from layerdrop.watch.osv import Package
-from tests.catalogues import schema
+from tests.catalogue_documents import schema
 from tests.osv_database import advisory
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from layerdrop.fixes import Fixes, fixes_key
-from tests.catalogues import schema
+from tests.catalogue_documents import schema
 from tests.unit.functions.test_handlers import EXECUTION, KEY
 
 FIXED = b'# /// layer\n# rebuild = "fixed"\n# ///\nurllib3\n'

@@ -16,7 +16,7 @@ from layerdrop.manifest import PublishedVersion
 from layerdrop.report import BuiltLayer, Report, Zip
 from layerdrop.target import Job, Target
 from layerdrop.trial import Trial
-from tests.catalogues import a_package, a_release, arn, schema
+from tests.catalogue_documents import arn, package, release_document, schema
 from tests.unit.functions.test_handlers import KEY, MANIFEST, run
 
 Call = Callable[..., Any]
@@ -31,17 +31,17 @@ def releases(account: Any) -> Releases:
 
 
 def a(version: int = 1, **changes: Any) -> Release:
-    return Release.from_json(a_release(WEB, version, **changes))
+    return Release.from_json(release_document(WEB, version, **changes))
 
 
 def published(**changes: Any) -> Any:
     """A package with the publisher changed in these fields."""
-    package = a_package("urllib3", "2.5.0")
-    return [package | {"publisher": package["publisher"] | changes}]
+    listed = package("urllib3", "2.5.0")
+    return [listed | {"publisher": listed["publisher"] | changes}]
 
 
 def test_what_was_written_is_read(account: Any) -> None:
-    document = a_release(WEB, 1, system_packages=[{"name": "libx", "version": "1", "license": None}])
+    document = release_document(WEB, 1, system_packages=[{"name": "libx", "version": "1", "license": None}])
     VALIDATOR.validate(document)
     releases(account).write(Release.from_json(document))
     assert account.json(DOCUMENT) == document
@@ -58,7 +58,7 @@ def test_when_it_was_released_first_stays(account: Any) -> None:
 
 
 def test_an_older_upload_s_late_word_does_not_replace_a_newer_s(account: Any) -> None:
-    newer = a_release(WEB)["input"] | {"sequencer": "00B0", "version_id": "newer"}
+    newer = release_document(WEB)["input"] | {"sequencer": "00B0", "version_id": "newer"}
     older = newer | {"sequencer": "00A9FF", "version_id": "older"}
     releases(account).write(a(input=newer))
     releases(account).write(a(input=older))
@@ -92,13 +92,13 @@ def test_two_that_write_at_once_keep_the_first_moment(account: Any) -> None:
         b"{}",
         b"[" * 100_000,
         b"\xff",
-        json.dumps(a_release(WEB, 2)).encode(),
-        json.dumps(a_release("api-py313-arm64", 1)).encode(),
-        json.dumps(a_release(WEB, 1, layer_version_arn=arn(WEB, 2))).encode(),
-        json.dumps(a_release(WEB, 1, released="yesterday")).encode(),
-        json.dumps(a_release(WEB, 1, packages=3)).encode(),
-        json.dumps(a_release(WEB, 1, import_seconds=float("inf"))).encode(),
-        json.dumps(a_release(WEB, 1, runtime="python2.7")).encode(),
+        json.dumps(release_document(WEB, 2)).encode(),
+        json.dumps(release_document("api-py313-arm64", 1)).encode(),
+        json.dumps(release_document(WEB, 1, layer_version_arn=arn(WEB, 2))).encode(),
+        json.dumps(release_document(WEB, 1, released="yesterday")).encode(),
+        json.dumps(release_document(WEB, 1, packages=3)).encode(),
+        json.dumps(release_document(WEB, 1, import_seconds=float("inf"))).encode(),
+        json.dumps(release_document(WEB, 1, runtime="python2.7")).encode(),
     ],
 )
 def test_what_is_no_document_of_its_place_is_none_and_is_written_over(account: Any, spoilt: bytes) -> None:
@@ -119,7 +119,7 @@ def test_only_documents_are_listed(account: Any) -> None:
         f"{WEB}/1",
     ):
         account.put_json(f"catalogue/releases/{key}", {})
-    account.put_json(DOCUMENT, a_release())
+    account.put_json(DOCUMENT, release_document())
     assert {name: set(found) for name, found in releases(account).listed().items()} == {WEB: {1}}
 
 
@@ -166,20 +166,20 @@ NONE: dict[str, Any] = {"publisher": None, "attested": False}
         (published(), None),
         (published(workflow="publish.yml", environment="pypi"), None),
         (published(repository="URLLIB3/urllib3"), None),
-        ([a_package("urllib3", "3.0")], None),
-        ([a_package("new", "1.0", **NONE)], None),
-        ([a_package("urllib3", "2.5.0", **UNKNOWN)], None),
+        ([package("urllib3", "3.0")], None),
+        ([package("new", "1.0", **NONE)], None),
+        ([package("urllib3", "2.5.0", **UNKNOWN)], None),
         (
             published(repository="evil/urllib3"),
             "urllib3 2.5.0 was published by evil/urllib3 (GitHub), 2.4.0 by urllib3/urllib3 (GitHub): "
             "see whether its project says so, too.",
         ),
         (published(kind="GitLab"), "urllib3 2.5.0 was published by urllib3/urllib3 (GitLab), 2.4.0 by"),
-        ([a_package("urllib3", "2.5.0", **NONE)], "Nothing attests who published urllib3 2.5.0; 2.4.0 was"),
+        ([package("urllib3", "2.5.0", **NONE)], "Nothing attests who published urllib3 2.5.0; 2.4.0 was"),
     ],
 )
 def test_another_publisher_than_before_is_told(now: Any, told: str | None) -> None:
-    before = a(1, packages=[a_package("urllib3", "2.4.0"), a_package("gone")])
+    before = a(1, packages=[package("urllib3", "2.4.0"), package("gone")])
     warnings = publisher_changes(a(2, packages=now), [before])
     assert [one[: len(told or "")] for one in warnings] == ([told] if told else [])
 
@@ -187,7 +187,7 @@ def test_another_publisher_than_before_is_told(now: Any, told: str | None) -> No
 @pytest.mark.attack("whoever takes over a project: an index that does not answer a build in between")
 def test_what_was_not_known_of_the_version_before_was_known_of_one_before_that() -> None:
     known, unknown, none = (
-        a(1, packages=[a_package("urllib3", "2.4.0", **more)]) for more in ({}, UNKNOWN, NONE)
+        a(1, packages=[package("urllib3", "2.4.0", **more)]) for more in ({}, UNKNOWN, NONE)
     )
     new = a(2, packages=published(repository="evil/urllib3"))
     assert len(publisher_changes(new, [unknown, unknown, known])) == 1

@@ -22,7 +22,7 @@ from layerdrop.catalogue import looking
 from layerdrop.catalogue.index import Place
 from layerdrop.catalogue.page import render
 from layerdrop.catalogue.store import Catalogue
-from tests.catalogues import DATABASE, a_finding, a_package, a_release, arn, schema
+from tests.catalogue_documents import DATABASE, arn, finding, package, release_document, schema
 from tests.conftest import sampled
 
 Call = Callable[..., Any]
@@ -50,7 +50,7 @@ def told(*names: Any) -> dict[str, Any]:
 
 
 def document(account: Any, name: str, version: int, **changes: Any) -> None:
-    account.put_json(f"catalogue/releases/{name}/{version}.json", a_release(name, version, **changes))
+    account.put_json(f"catalogue/releases/{name}/{version}.json", release_document(name, version, **changes))
 
 
 def point(account: Any, name: str, version: int) -> None:
@@ -73,7 +73,7 @@ def vulnerable(account: Any, **versions: int) -> None:
             "layer_version_arn": arn(name, version),
             "input_key": None,
             "asked": "2026-11-21T06:00:00.000Z",
-            "findings": [a_finding()],
+            "findings": [finding()],
         }
         for name, version in versions.items()
     }
@@ -126,13 +126,13 @@ def versions(account: Any, key: str) -> int:
 
 def test_a_release_is_in_the_catalogue(account: Any, handler: Call) -> None:
     release(account, WEB, 1)
-    release(account, WEB, 2, packages=[a_package("httpx"), a_package("requests", "2.32.2")])
+    release(account, WEB, 2, packages=[package("httpx"), package("requests", "2.32.2")])
     assert handler("update_catalogue", told(WEB)) == {"layers": 1}
     layer = layers(account)[WEB]
     assert (layer["version"], layer["pointer"]) == (2, f"/layerdrop/{WEB}")
     assert [one["version"] for one in layer["history"]] == [2, 1]
     assert layer["history"][0]["changes"] == {
-        "added": [{"package": "httpx", "version": "1.0"}],
+        "added": [{"package": "httpx", "version": "1.0.0"}],
         "removed": [],
         "changed": [{"package": "requests", "from": "2.32.1", "to": "2.32.2"}],
     }
@@ -379,7 +379,7 @@ def test_what_there_is_no_time_for_comes_with_the_next_sweep(account: Any) -> No
 @pytest.mark.attack("a package's author: text that a page or a terminal obeys, in the catalogue")
 def test_hostile_text_is_told_and_does_nothing(account: Any, handler: Call) -> None:
     hostile = "<script>alert(1)</script>\x1b[2J\u202e\ud800</script>حزمة" + "x" * 100_000
-    release(account, WEB, 1, packages=[a_package("evil", "1", license=hostile)], warnings=[hostile])
+    release(account, WEB, 1, packages=[package("evil", "1", license=hostile)], warnings=[hostile])
     handler("update_catalogue", told(WEB))
     layer = layers(account)[WEB]
     assert len(layer["packages"][0]["license"]) <= 200

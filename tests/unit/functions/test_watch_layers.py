@@ -25,7 +25,7 @@ from layerdrop.watch import inquiry, outlooks
 from layerdrop.watch.osv import Database
 from layerdrop.watch.state import beside
 from tests import osv_database
-from tests.catalogues import a_package, a_release, schema
+from tests.catalogue_documents import package, release_document, schema
 from tests.conftest import sampled
 from tests.osv_database import Osv, advisory
 
@@ -197,7 +197,7 @@ class World:
         **watch: Any,
     ) -> None:
         """Point to a version, as ReleaseLayer and WriteManifest do."""
-        document = a_release(name, version, packages=[a_package(*one) for one in packages])
+        document = release_document(name, version, packages=[package(*one) for one in packages])
         document["watch"] |= watch
         if upload:
             place = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
@@ -933,7 +933,7 @@ def test_thousands_of_layers(
     for number in range(layers):
         name = f"l{number}-py313-arm64"
         chosen = [packages[(number * 7 + one) % 500] for one in range(30)]
-        document = a_release(name, packages=[a_package(*one) for one in chosen])
+        document = release_document(name, packages=[package(*one) for one in chosen])
         releases.write(Release.from_json(document))
         arn = document["layer_version_arn"]
         world.account.ssm.put_parameter(Name=f"/layerdrop/{name}", Value=arn, Type="String")

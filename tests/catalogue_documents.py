@@ -1,9 +1,13 @@
-"""Made-up catalogues by the index's schema: one of any size, and layers with what strangers can write."""
+"""Example documents of the catalogue: releases, findings, and indexes of any size, by their schemas."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+SCHEMAS = Path(__file__).parents[1] / "functions/layerdrop/schemas"
+DATABASE = "https://api.osv.dev"
 NOW = datetime.now(UTC)
 REGION, ACCOUNT = "eu-central-1", "111122223333"
 LIMIT = 262_144_000
@@ -25,14 +29,69 @@ def ago(**span: float) -> str:
     return (NOW - timedelta(**span)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def schema(name: str) -> dict[str, Any]:
+    """A schema by its name, such as `catalogue`."""
+    document: dict[str, Any] = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+    return document
+
+
+def arn(name: str, version: int) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{name}:{version}"
+
+
 def package(name: str, version: str = "1.0.0", **changed: Any) -> dict[str, Any]:
+    """A package as releases and the index list it; attested, as it comes from its own repository."""
     return {
-        "name": name, "version": version, "license": "MIT", "unzipped_bytes": 1_200_000, "publisher": None,
-        "attested": None,
-    } | changed  # fmt: skip
+        "name": name,
+        "version": version,
+        "license": "MIT",
+        "unzipped_bytes": 1_200_000,
+        "publisher": {
+            "kind": "GitHub",
+            "repository": f"{name}/{name}",
+            "workflow": "release.yml",
+            "environment": None,
+        },
+        "attested": True,
+    } | changed
 
 
-def finding(identifier: str, **changed: Any) -> dict[str, Any]:
+def release_document(name: str = "web-py313-arm64", version: int = 1, **changed: Any) -> dict[str, Any]:
+    """A release document; a layer's name ends in its runtime and architecture, as in `-py313-arm64`."""
+    stem, runtime, architecture = name.rsplit("-", 2)
+    day = version % 20 + 1
+    return {
+        "schema": "layerdrop/release/1",
+        "layer_name": name,
+        "version": version,
+        "layer_version_arn": arn(name, version),
+        "architecture": architecture,
+        "runtime": f"python3.{runtime.removeprefix('py3')}",
+        "released": f"2026-11-{day:02}T10:00:00.000Z",
+        "built": f"2026-11-{day:02}T10:00:00.000Z",
+        "input": {
+            "bucket": "layerdrop-test",
+            "key": f"requirements/{architecture}/{stem}/requirements.txt",
+            "version_id": f"v{version}",
+            "sequencer": f"{version:08X}",
+        },
+        "zip_key": f"layers/{version:064x}.zip",
+        "code_sha256": "A" * 43 + "=",
+        "bytes": 1_000_000,
+        "unzipped_bytes": 3_000_000,
+        "description": "requests 2.32.5",
+        "license": None,
+        "packages": [package("requests", f"2.32.{version}")],
+        "system_packages": [],
+        "import_seconds": 0.25,
+        "shared_with": [],
+        "warnings": [],
+        "watch": {"rebuild": None, "ignore": {}},
+    } | changed
+
+
+def finding(identifier: str = "GHSA-48p4-8xcf-vxj5", **changed: Any) -> dict[str, Any]:
+    """A finding, as the watch writes it."""
     return {
         "id": identifier,
         "aliases": [],
@@ -49,18 +108,15 @@ def finding(identifier: str, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def layer(name: str, version: int | None = 1, **changed: Any) -> dict[str, Any]:
-    """A layer without anything special; a name ends as a layer's does, in `-py313-arm64`."""
-    stem, runtime, architecture = name.rsplit("-", 2)
-    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{name}:{version}"
-    python = f"python3.{runtime.removeprefix('py3')}"
+def layer(name: str, version: int = 1, **changed: Any) -> dict[str, Any]:
+    """A layer of the index, without anything special."""
+    written = release_document(name, version)
+    stem, architecture, python = name.rsplit("-", 2)[0], written["architecture"], written["runtime"]
+    same = ("architecture", "runtime", "version", "layer_version_arn", "system_packages", "shared_with")
     return {
+        **{field: written[field] for field in (*same, "warnings", "watch")},
         "name": name,
-        "architecture": architecture,
-        "runtime": python,
         "input_key": f"requirements/{architecture}/{python}/{stem}/requirements.txt",
-        "version": version,
-        "layer_version_arn": arn,
         "pointer": f"/layerdrop/{name}",
         "released": ago(days=9),
         "built": ago(days=2),
@@ -70,20 +126,21 @@ def layer(name: str, version: int | None = 1, **changed: Any) -> dict[str, Any]:
         "unzipped_bytes": 15_000_000,
         "limit_bytes": LIMIT,
         "import_seconds": 0.42,
-        "shared_with": [],
         "packages": [package("requests", "2.32.5"), package("urllib3", "2.5.0")],
-        "system_packages": [],
-        "warnings": [],
-        "watch": {"rebuild": None, "ignore": {}},
         "findings": [],
         "asked": ago(hours=5),
         "outdated": {"looked": ago(hours=5), "changes": [], "error": None},
         "history": [
-            {"version": version, "layer_version_arn": arn, "released": ago(days=9),
-             "unzipped_bytes": 15_000_000, "changes": None}
+            {
+                "version": version,
+                "layer_version_arn": arn(name, version),
+                "released": ago(days=9),
+                "unzipped_bytes": 15_000_000,
+                "changes": None,
+            }
         ],
         "digest": "0" * 32,
-    } | changed  # fmt: skip
+    } | changed
 
 
 def unknown(name: str) -> dict[str, Any]:
@@ -103,7 +160,7 @@ def index(*layers: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "stack": "layerdrop",
         "region": REGION,
         "account": ACCOUNT,
-        "watch": {"asked": ago(hours=5), "database": "https://api.osv.dev"},
+        "watch": {"asked": ago(hours=5), "database": DATABASE},
         "layers": sorted(layers, key=lambda one: one["name"]),
     } | changed
 
@@ -145,7 +202,7 @@ def _any_layer(chance: random.Random, number: int, packages: int) -> dict[str, A
     before = [
         {
             "version": version - back, "released": ago(days=built + 20 * back),
-            "layer_version_arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{name}:{version - back}",
+            "layer_version_arn": arn(name, version - back),
             "unzipped_bytes": int(size * (1 - back / 100)),
             "changes": None if back == version - 1 else {
                 "added": [], "removed": [],
@@ -168,13 +225,10 @@ def _any_layer(chance: random.Random, number: int, packages: int) -> dict[str, A
 def _any_package(name: str, version: str) -> dict[str, Any]:
     """A version is the same in each layer that has it."""
     chance = random.Random(f"{name} {version}")
-    published = {
-        "kind": "GitHub",
-        "repository": f"{name}/{name}",
-        "workflow": "release.yml",
-        "environment": None,
-    }
-    return package(
-        name, version, license=chance.choice(_LICENSES), unzipped_bytes=int(chance.lognormvariate(13, 1.5)),
-        publisher=chance.choice((None, published)),
-    )  # fmt: skip
+    listed = package(
+        name,
+        version,
+        license=chance.choice(_LICENSES),
+        unzipped_bytes=int(chance.lognormvariate(13, 1.5)),
+    )
+    return listed if chance.random() < 0.5 else listed | {"publisher": None, "attested": None}
