@@ -16,6 +16,7 @@ from aws_lambda_powertools.utilities.data_classes import S3Event
 from layerdrop.build_input import BuildInput, Execution
 from layerdrop.errors import ErrorCode, Problem
 from layerdrop.manifest import Status
+from layerdrop.timestamps import iso
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -96,10 +97,9 @@ def _ended(arn: str, step_functions: SFNClient, logs: LogGroups) -> Iterator[Una
     error = described.get("error", "")
     if error == ANSWERED_ERROR:
         return
-    started = described["startDate"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
     yield Unanswered(
         BuildInput.from_json(json.loads(described["input"])["input"]),
-        Execution(arn, described["name"], started),
+        Execution(arn, described["name"], iso(described["startDate"])),
         _problem_of_status(described["status"], error, described.get("cause", ""), logs),
         (Status.SUCCEEDED, Status.FAILED),
     )

@@ -334,7 +334,7 @@ def test_a_layer_s_page_tells_all(catalogue: Catalogue) -> None:
             package("urllib3", "2.4.0",
                     publisher={"kind": "GitHub", "repository": "urllib3/urllib3", "workflow": "publish.yml"}),
             package("six", license=None, publisher={"kind": "Google", "email": "a@b.example"}),
-            package("tomli", attested=False),
+            package("tomli", publisher=None, attested=False),
         ],
         system_packages=[{"name": "mesa-libGL", "version": "24.1.2", "license": "MIT"}],
         findings=[finding("GHSA-48p4-8xcf-vxj5", aliases=["CVE-2025-50182"]),

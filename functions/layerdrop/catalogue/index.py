@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layerdrop import wording
+from layerdrop.catalogue.documents import OUTDATED_SCHEMA, SEVERITIES, VULNERABILITIES_SCHEMA
 from layerdrop.catalogue.layers import made_from
 from layerdrop.catalogue.releases import is_layer_name
 
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from layerdrop.catalogue.layers import Entry
 
 SCHEMA: Final = "layerdrop/catalogue/1"
-VULNERABILITIES: Final = "layerdrop/vulnerabilities/1"
-OUTDATED: Final = "layerdrop/outdated/1"
 _HIGHEST_SCORE: Final = 10  # https://www.first.org/cvss/v3.1/specification-document
-SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "NONE", "UNKNOWN")
 
 Part = TypeVar("Part")
 
@@ -46,7 +44,7 @@ class Watch:
         database: the address that was asked; None if there is no watch.
         asked: when it was asked last, of any layer.
         vulnerabilities: of each layer the version, when it was asked about it, and the findings.
-        outdated: of each layer the version, when it was looked at it, and what a rebuild would change.
+        outdated: of each layer the version, when it was looked at, and what a rebuild would change.
     """
 
     database: str | None
@@ -57,13 +55,13 @@ class Watch:
     @classmethod
     def read(cls, vulnerabilities: bytes | None, outdated: bytes | None) -> Watch:
         """Read the documents; None is one that is not there."""
-        found = _document(vulnerabilities, VULNERABILITIES)
+        found = _document(vulnerabilities, VULNERABILITIES_SCHEMA)
         known = _layers(found, _vulnerable)
         return cls(
             database=str(found["database"]) if isinstance(found.get("database"), str) else None,
             asked=max((one["asked"] for one in known.values()), default=None),
             vulnerabilities=known,
-            outdated=_layers(_document(outdated, OUTDATED), _outlook),
+            outdated=_layers(_document(outdated, OUTDATED_SCHEMA), _outlook),
         )
 
 

@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from layerdrop.aws import error_code
+from layerdrop.catalogue.documents import OUTDATED, VULNERABILITIES
 from layerdrop.catalogue.index import Place, Watch, fold, read, same, sound, to_bytes
 from layerdrop.catalogue.looking import Layers
 from layerdrop.catalogue.page import render
 from layerdrop.conditional_write import put_if_unchanged
 from layerdrop.objects import GONE
+from layerdrop.timestamps import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 INDEX: Final = "catalogue/index.json"
 PAGE: Final = "catalogue/index.html"
-VULNERABILITIES: Final = "catalogue/vulnerabilities.json"
-OUTDATED: Final = "catalogue/outdated.json"
 
 _MADE_FROM: Final = "made-from"
 """The page's metadata that says of which index it was made, and by which code."""
@@ -94,7 +94,7 @@ class Catalogue:
             etag, found = self._index()
             entries = look.over(found)
             watch = Watch.read(self._get(VULNERABILITIES)[1], self._get(OUTDATED)[1])
-            index = fold(self.place, self._time(), entries, watch)
+            index = fold(self.place, iso(self.now()), entries, watch)
             if found is not None and same(index, found):
                 index = found
             else:
@@ -145,9 +145,6 @@ class Catalogue:
             return None, None
         with response["Body"] as body:
             return response["ETag"], body.read()
-
-    def _time(self) -> str:
-        return self.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _mark(index_etag: str) -> str:

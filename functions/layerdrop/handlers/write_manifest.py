@@ -24,6 +24,7 @@ from layerdrop.manifest_store import ManifestStore, Put
 from layerdrop.objects import ReportReader
 from layerdrop.target import Target
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
+from layerdrop.timestamps import iso
 from layerdrop.trial import Trial
 from layerdrop.unanswered import unanswered
 
@@ -56,7 +57,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     that ended otherwise: see `unanswered`.
     """
     clock = datetime.now(UTC)
-    now = clock.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = iso(clock)
     lost = unanswered(event, STEP_FUNCTIONS, ENVIRONMENT.state_machine_arn, ENVIRONMENT.logs, clock)
     if lost is None:
         return {"status": _answer(_manifest(event, now, context))}

@@ -14,12 +14,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from layerdrop import wording
+from layerdrop.catalogue.documents import SEVERITIES
 from layerdrop.watch.osv import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW", "NONE", "UNKNOWN")
 
 # Whoever changes what is read of a record counts up: what was kept of it before is asked for anew.
 _READING: Final = 1

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from layerdrop import wording
-from layerdrop.watch.advisories import SEVERITIES, Advisory, version_of
+from layerdrop.catalogue.documents import SEVERITIES
+from layerdrop.watch.advisories import Advisory, version_of
 from layerdrop.watch.osv import Package
 
 if TYPE_CHECKING:

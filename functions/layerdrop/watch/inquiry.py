@@ -15,11 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from packaging.utils import canonicalize_name
 
 from layerdrop import wording
+from layerdrop.catalogue.documents import VULNERABILITIES
+from layerdrop.timestamps import iso
 from layerdrop.watch.asking import Asker
 from layerdrop.watch.findings import findings
 from layerdrop.watch.osv import DatabaseError, Package
-from layerdrop.watch.schedule import Pointed, due, iso, parts
-from layerdrop.watch.state import VULNERABILITIES, Known, beside
+from layerdrop.watch.schedule import Pointed, due, parts
+from layerdrop.watch.state import Known, beside
 from layerdrop.watch.telling import Told, vulnerable_event
 
 if TYPE_CHECKING:

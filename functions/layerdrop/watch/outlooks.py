@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from layerdrop import wording
+from layerdrop.catalogue.documents import OUTDATED
 from layerdrop.errors import BuildError
+from layerdrop.timestamps import iso
 from layerdrop.watch.asking import Asker, still_there
 from layerdrop.watch.looking import ImpossibleError, NotNowError, UnclearError, changes
 from layerdrop.watch.mending import mended
 from layerdrop.watch.osv import DatabaseError
-from layerdrop.watch.schedule import Pointed, due, iso, parts
-from layerdrop.watch.state import OUTDATED, Outlook
+from layerdrop.watch.schedule import Pointed, due, parts
+from layerdrop.watch.state import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from layerdrop.timestamps import iso
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
 Item = TypeVar("Item")
 
@@ -71,11 +74,6 @@ def due(
         if when <= before:
             waiting.append((not first(one.name), when, one.name, one))
     return [item[-1] for item in sorted(waiting, key=lambda item: item[:-1])]
-
-
-def iso(moment: datetime) -> str:
-    """A moment as it is written: ISO 8601 in UTC, to the millisecond, so that texts are in order."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

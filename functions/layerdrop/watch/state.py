@@ -8,29 +8,31 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from botocore.exceptions import ClientError
 
 from layerdrop import wording
 from layerdrop.aws import error_code
+from layerdrop.catalogue.documents import (
+    OUTDATED,
+    OUTDATED_SCHEMA,
+    VULNERABILITIES,
+    VULNERABILITIES_SCHEMA,
+)
 from layerdrop.conditional_write import put_if_unchanged
 from layerdrop.input_key import manifest_key
 from layerdrop.watch.advisories import Advisory
 from layerdrop.watch.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mypy_boto3_s3 import S3Client
 
 logger = logging.getLogger(__name__)
 
-VULNERABILITIES: Final = "catalogue/vulnerabilities.json"
-OUTDATED: Final = "catalogue/outdated.json"
-
-_VULNERABILITIES_SCHEMA: Final = "layerdrop/vulnerabilities/1"
-_OUTDATED_SCHEMA: Final = "layerdrop/outdated/1"
+Entry = TypeVar("Entry")
 _MAX_BYTES: Final = 256 << 20
 _MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -90,7 +92,7 @@ class Vulnerabilities:
         """The document by its schema."""
         return as_bytes(
             {
-                "schema": _VULNERABILITIES_SCHEMA,
+                "schema": VULNERABILITIES_SCHEMA,
                 "written": now,
                 "database": database,
                 "layers": {name: self.layers[name].to_json() for name in sorted(self.layers)},
@@ -103,7 +105,7 @@ class Vulnerabilities:
         """The document beside an input: what is known against its layers."""
         return as_bytes(
             {
-                "schema": _VULNERABILITIES_SCHEMA,
+                "schema": VULNERABILITIES_SCHEMA,
                 "written": now,
                 "database": database,
                 "layers": {name: self.layers[name].to_json() for name in sorted(layers)},
@@ -146,7 +148,7 @@ class Outdated:
     def to_bytes(self, now: str) -> bytes:
         """The document by its schema."""
         layers = {name: self.layers[name].to_json() for name in sorted(self.layers)}
-        return as_bytes({"schema": _OUTDATED_SCHEMA, "written": now, "layers": layers})
+        return as_bytes({"schema": OUTDATED_SCHEMA, "written": now, "layers": layers})
 
 
 @dataclass(frozen=True)
@@ -158,33 +160,19 @@ class Store:
 
     def vulnerabilities(self) -> Vulnerabilities:
         """What is known; nothing, where the document was lost or broken."""
-        etag, document = self._read(VULNERABILITIES, _VULNERABILITIES_SCHEMA)
-        state = Vulnerabilities(etag)
-        for name, known in _entries(document, "layers"):
-            try:
-                state.layers[name] = Known.from_json(known)
-            except _MALFORMED:
-                logger.warning("What was known of %s cannot be read", wording.word(name))
-        for name, kept in _entries(document, "advisories"):
-            try:
-                advisory = Advisory.from_json(name, kept)
-            except _MALFORMED:
-                advisory = None
-            if advisory:
-                state.advisories[name] = advisory
-        state.unwritten.update(map(str, document.get("unwritten") or ()))
-        return state
+        etag, document = self._read(VULNERABILITIES, VULNERABILITIES_SCHEMA)
+        unwritten = document.get("unwritten")
+        return Vulnerabilities(
+            etag,
+            layers=_readable(document, "layers", lambda _, known: Known.from_json(known)),
+            advisories=_readable(document, "advisories", Advisory.from_json),
+            unwritten=set(map(str, unwritten)) if isinstance(unwritten, list) else set(),
+        )
 
     def outdated(self) -> Outdated:
         """The outlook as it was; nothing, where the document was lost or broken."""
-        etag, document = self._read(OUTDATED, _OUTDATED_SCHEMA)
-        state = Outdated(etag)
-        for name, outlook in _entries(document, "layers"):
-            try:
-                state.layers[name] = Outlook.from_json(outlook)
-            except _MALFORMED:
-                logger.warning("The outlook for %s cannot be read", wording.word(name))
-        return state
+        etag, document = self._read(OUTDATED, OUTDATED_SCHEMA)
+        return Outdated(etag, _readable(document, "layers", lambda _, outlook: Outlook.from_json(outlook)))
 
     def write(self, key: str, etag: str | None, body: bytes) -> str | None:
         """Write a document if it still has this ETag; return the new one, or None: read again."""
@@ -224,6 +212,18 @@ def as_bytes(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     return (wording.escaped(json.dumps(document, indent=indent, ensure_ascii=False)) + "\n").encode()
 
 
-def _entries(document: Mapping[str, Any], name: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    entries = document.get(name)
-    return entries.items() if isinstance(entries, dict) else ()
+def _readable(
+    document: Mapping[str, Any], part: str, read: Callable[[str, Mapping[str, Any]], Entry | None]
+) -> dict[str, Entry]:
+    """The entries of a part by name: one that was spoilt is left out, and says nothing of the others."""
+    entries = document.get(part)
+    found: dict[str, Entry] = {}
+    for name, kept in entries.items() if isinstance(entries, dict) else ():
+        try:
+            entry = read(name, kept)
+        except _MALFORMED:
+            logger.warning("What was kept of %s among the %s cannot be read", wording.word(name), part)
+            continue
+        if entry is not None:
+            found[name] = entry
+    return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from layerdrop.catalogue.documents import SEVERITIES
 from layerdrop.notice import custom, plain
-from layerdrop.watch.advisories import SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -585,7 +585,14 @@ def test_a_key_that_is_too_long_for_what_lies_beside(world: World) -> None:
     assert world.told() == [[GHSA]]
 
 
-BROKEN = [b"nonsense", b"", b"[]", b'{"schema": "layerdrop/vulnerabilities/1", "layers": 7}', b"[" * 10_000]
+BROKEN = [
+    b"nonsense",
+    b"",
+    b"[]",
+    b'{"schema": "layerdrop/vulnerabilities/1", "layers": 7}',
+    b'{"schema": "layerdrop/vulnerabilities/1", "unwritten": 7}',
+    b"[" * 10_000,
+]
 
 
 @pytest.mark.parametrize("content", sampled(BROKEN, lambda content: content == b"nonsense"))
