@@ -5,7 +5,7 @@ Their rows travel as properties of test reports: the tests may have run in other
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import pytest
@@ -21,6 +21,11 @@ _LONGEST = 90
 def sampled(cases: Iterable[Any], sample: Callable[[Any], bool]) -> list[Any]:
     """Return a set's cases for ``parametrize``, those that are not in the sample marked ``long``."""
     return [case if sample(case) else pytest.param(case, marks=pytest.mark.long) for case in cases]
+
+
+def in_two_sizes(part: Any, whole: Any) -> list[Any]:
+    """Return two cases for ``parametrize``, of which the part is left out where the whole runs."""
+    return [pytest.param(part, marks=pytest.mark.part), pytest.param(whole, marks=pytest.mark.long)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,17 +62,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
     return _Together(config, log) if sample else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all but the first cases of a test marked `sample(count)` out of the sample.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Say by the tests' marks which run, and give each test marked `attack(what)` its row.
 
-    And give each test marked `attack(what)` its row: what is tried, of several the one at hand.
+    All but the first cases of a test marked `sample(count)` are left out of the sample; a case marked `part`
+    is left out where a case of the same test that is none has been selected.
     """
+    _mark(items)
+    yield
+    whole = {_test_of(item) for item in items if not item.get_closest_marker("part")}
+    left_out = [item for item in items if item.get_closest_marker("part") and _test_of(item) in whole]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _test_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
+
+
+def _mark(items: list[pytest.Item]) -> None:
     cases: Counter[str] = Counter()
     for item in items:
         if marker := item.get_closest_marker("sample"):
-            test = item.nodeid.partition("[")[0]
-            cases[test] += 1
-            if cases[test] > marker.args[0]:
+            cases[_test_of(item)] += 1
+            if cases[_test_of(item)] > marker.args[0]:
                 item.add_marker(pytest.mark.long)
         for marker in item.iter_markers(ATTACK):
             callspec = getattr(item, "callspec", None)

@@ -5,8 +5,11 @@ import logging
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
+import jsonpath_ng.ext
+from jsonpath_ng.ext.parser import parse
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from moto.events.models import Rule, events_backends
 from moto.sns.models import sns_backends
@@ -33,6 +36,8 @@ class EventsService:
     def install(self, replacements: Replacements) -> None:
         """Replace what moto does with an event that matches, and at the end of an execution."""
         replacements.put(Rule, "send_to_targets", self._sending(Rule.send_to_targets))
+        # moto makes the parser of a target's paths anew for each event: as much work as all the rest of it.
+        replacements.put(jsonpath_ng.ext, "parse", cache(parse))
         communication = BaseExecutionWorkerCommunication
         replacements.put(communication, "terminated", _telling(communication.terminated))
 

@@ -5,11 +5,12 @@ import resource
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,10 @@ class Pipeline:
         patch.setattr(tempfile, "tempdir", str(self.temporary))
         self.cache = cache
         self.held: list[tuple[Any, Any]] | None = None
+        self._looking = Lock()
+        self._executions: dict[str, list[Any]] = defaultdict(list)
+        self._looked_at: Counter[str] = Counter()
+        self._told: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         self.lost: set[str] = set()
         self._patch = patch
         # Where nothing answers yet: the embedded AWS has no address before it is started.
@@ -177,11 +182,13 @@ class Pipeline:
 
     def executions(self) -> dict[str, list[Any]]:
         """The executions by the version that was uploaded."""
-        found = defaultdict(list)
-        for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
-            for execution in list(machine.executions):
-                found[execution.input_data["input"]["version_id"]].append(execution)
-        return found
+        # There are thousands in the end, and a wait asks twenty times a second: only new ones are looked at.
+        with self._looking:
+            for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
+                for execution in machine.executions[self._looked_at[machine.arn] :]:
+                    self._executions[execution.input_data["input"]["version_id"]].append(execution)
+                    self._looked_at[machine.arn] += 1
+        return self._executions
 
     def wait(self, versions: Iterable[str], seconds: float = 240) -> None:
         """Wait until each upload's execution has ended; give up when none has for so long."""
@@ -253,13 +260,14 @@ class Pipeline:
 
     def ends(self) -> dict[str, list[Mapping[str, Any]]]:
         """The end events so far, by the version that was uploaded."""
-        queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("ends")
-        found = defaultdict(list)
-        for message in list(queue._messages):
-            detail = json.loads(message.body)["detail"]
-            if version := detail["input"].get("version_id"):  # not what tests tell the catalogue
-                found[version].append(detail)
-        return found
+        # moto goes through all of a queue's messages each time it gets one more.
+        messages = sqs_backends[ACCOUNT_ID][REGION].get_queue("ends")._messages
+        with self._looking:
+            while messages:
+                detail = json.loads(messages.pop(0).body)["detail"]
+                if version := detail["input"].get("version_id"):  # not what tests tell the catalogue
+                    self._told[version].append(detail)
+        return self._told
 
     def trials(self) -> list[str]:
         """The functions that try a layer and are there right now."""

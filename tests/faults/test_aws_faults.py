@@ -14,7 +14,7 @@ from moto.stepfunctions.parser.api import ExecutionStatus
 
 from local.environment import aws_variables, key_variables
 from local.settings import BUCKET
-from tests.conftest import sampled
+from tests.conftest import in_two_sizes, sampled
 
 from .harness import Pipeline
 from .index import good
@@ -95,7 +95,7 @@ def calls_of_a_build(pipeline: Pipeline, token: str) -> list[tuple[str, str, int
 
 
 # Each call fails once, in turns: the first in the first way, the second in the second. Or in each way.
-WAYS = sampled(("in turns", "in each way"), lambda ways: ways == "in turns")
+WAYS = in_two_sizes("in turns", "in each way")
 
 
 @pytest.mark.parametrize("ways", WAYS)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from local.settings import BUCKET
-from tests.conftest import sampled
+from tests.conftest import in_two_sizes
 
 from .harness import Pipeline
 from .index import good
 from .test_aws_faults import key_of
 
 
-@pytest.mark.parametrize("kills", sampled((4, 30), lambda kills: kills == 4))
+@pytest.mark.parametrize("kills", in_two_sizes(4, 30))
 def test_builder_killed_at_random_moments(pipeline: Pipeline, tried: Any, kills: int) -> None:
     """An answer each time, nothing half-written, and the same build again ends well."""
     chance = random.Random(30)

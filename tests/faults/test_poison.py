@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from layerdrop.errors import ErrorCode
-from tests.conftest import sampled
+from tests.conftest import in_two_sizes
 
 from .harness import Pipeline
 from .index import dist_info, endless, good, moved, packed, plain, short, slow, status
@@ -202,7 +202,7 @@ def first_of_each_code(poisons: list[Poison]) -> list[Poison]:
     return list({code: (key, content, code) for key, content, code in reversed(poisons)}.values())
 
 
-@pytest.fixture(scope="module", params=sampled(("a sample", "all"), lambda which: which == "a sample"))
+@pytest.fixture(scope="module", params=in_two_sizes("a sample", "all"))
 def which(request: pytest.FixtureRequest) -> str:
     """Which of them: the first of each code, or all."""
     return str(request.param)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import sampled
+from tests.conftest import in_two_sizes
 
 from .harness import Pipeline, memory
 from .index import good
@@ -17,7 +17,7 @@ EVERY = 10
 """One of so many is built by the real builder: a build costs it more than all the rest does."""
 
 
-@pytest.mark.parametrize("uploads", sampled((15, 300), lambda uploads: uploads == 15))
+@pytest.mark.parametrize("uploads", in_two_sizes(15, 300))
 def test_uploads_at_once(pipeline: Pipeline, tried: Any, uploads: int) -> None:
     """Every one answered, once."""
     pipeline.index.add("many", good("many"))

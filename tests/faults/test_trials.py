@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layer_builder.ground import interpreter
-from tests.conftest import sampled
+from tests.conftest import in_two_sizes
 
 from .harness import Pipeline
 from .proxy import KINDS
@@ -128,7 +128,7 @@ def calls_of_a_trial(pipeline: Pipeline, token: str) -> list[tuple[str, str, int
 
 
 # Each call fails once, in turns: the first in the first way, the second in the second. Or in each way.
-WAYS = sampled(("in turns", "in each way"), lambda ways: ways == "in turns")
+WAYS = in_two_sizes("in turns", "in each way")
 
 
 @pytest.mark.long
