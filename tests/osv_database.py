@@ -6,7 +6,6 @@ https://ossf.github.io/osv-schema/#evaluation
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 import time
@@ -16,6 +15,8 @@ from urllib.parse import unquote
 
 from packageurl import PackageURL
 from packaging.version import Version
+
+from tests.loopback import Handler, Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,17 +115,13 @@ class Osv:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"osv": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        ).start()
+        self._server = Loopback(handler)
+        self._server.start()
+        self.url = self._server.root
         return self
 
     def __exit__(self, *_args: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     def batch(self, queries: list[dict[str, Any]]) -> tuple[int, Any]:
         if len(queries) > 1000:
@@ -151,16 +148,18 @@ class Osv:
         return 200, {"results": results}
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     osv: Osv
 
-    def do_POST(self) -> None:
+    def post(self) -> None:
         self.content = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(lambda: self.osv.batch(json.loads(self.content)["queries"]))
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         self._answer(self._record)
+
+    do_POST, do_GET = post, get  # noqa: N815
 
     def _record(self) -> tuple[int, Any]:
         record = self.osv.records.get(unquote(self.path.rpartition("/")[2]))
@@ -184,9 +183,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_args: object) -> None:
-        pass
 
 
 def status(number: int, **headers: str) -> Fault:

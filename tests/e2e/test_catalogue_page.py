@@ -4,10 +4,8 @@ axe-core (https://github.com/dequelabs/axe-core) looks for what keeps people out
 """
 
 import gzip
-import http.server
 import re
 import statistics
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,13 +28,14 @@ from tests.catalogue_documents import (
     package,
     unknown,
 )
+from tests.loopback import Handler, Loopback
 
 AXE = ROOT / "requirements/npm/node_modules/axe-core/axe.min.js"
 WIDTHS = (360, 800, 1400)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt install chromium")
 
 
-class Site:
+class Site(Loopback):
     """Serves a page as the bucket does, compressed, and says what was asked for."""
 
     def __init__(self) -> None:
@@ -44,8 +43,8 @@ class Site:
         self.asked: list[str] = []
         site = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class PageHandler(Handler):
+            def answer(self) -> None:
                 site.asked.append(self.path)
                 known = self.path.startswith("/index.html")
                 content = gzip.compress(site.content, 1) if known else b""
@@ -56,23 +55,11 @@ class Site:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
+            do_GET = answer  # noqa: N815
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        super().__init__(PageHandler)
         # Whoever has this address has the page, as with a presigned one.
-        self.address = f"http://127.0.0.1:{self._server.server_port}/index.html?X-Amz-Signature=secret"
-
-    def __enter__(self) -> "Site":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.address = f"{self.root}/index.html?X-Amz-Signature=secret"
 
 
 class Catalogue:

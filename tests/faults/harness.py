@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -91,8 +92,7 @@ class Pipeline:
 
     def start(self) -> None:
         self.aws.start()
-        upstream = FaultProxy(self.aws.endpoint).upstream
-        self.proxy.upstream = upstream
+        self.proxy.upstream = urlsplit(self.aws.endpoint)
         self.proxy.kill_caller = self._kill_caller
         self.proxy.start()
         self.index.start()

@@ -5,12 +5,12 @@ import hashlib
 import http.server
 import io
 import json
-import threading
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from tests.loopback import Handler, Loopback, Unshaken
 
 Serve = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -131,7 +131,7 @@ def short(content: bytes) -> Serve:
     return serve
 
 
-class Index:
+class Index(Loopback):
     """Serves `/simple/PROJECT/` as JSON, with hashes and core metadata, and the files below `/files/`."""
 
     def __init__(self) -> None:
@@ -140,34 +140,16 @@ class Index:
         self._pages: dict[str, Serve] = {}
         index = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Project(Handler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:
+            def answer(self) -> None:
                 index._serve(self)
 
-            do_HEAD = do_GET  # noqa: N815
+            do_GET = do_HEAD = answer  # noqa: N815
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/simple"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="index")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Project, Unshaken)
+        self.url = f"{self.root}/simple"
 
     def add(
         self,

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.loopback import Handler, Loopback, Unshaken
+
 KINDS = ("500", "503", "throttled", "slow", "cut", "lost", "killed")
 """cut: the connection ends before the call is made; lost: after it, unanswered; killed: the caller dies."""
 SLOW_SECONDS = 1.0
@@ -98,7 +100,7 @@ def answer_of(kind: str, service: str) -> tuple[int, dict[str, str], bytes]:
 Rule = Callable[[Call], str | None]
 
 
-class FaultProxy:
+class FaultProxy(Loopback):
     """Passes calls on; each rule may name a fault for a call.
 
     Attributes:
@@ -120,7 +122,7 @@ class FaultProxy:
         self._made: dict[str, str] = {}
         proxy = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Passing(Handler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
@@ -129,28 +131,9 @@ class FaultProxy:
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 1024
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # whoever was killed answers no more
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fault proxy")
+        super().__init__(Passing, Unshaken)
+        self.address = self.root
         self._local = threading.local()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _named(self, call: Call) -> Call:
         """A call for a function, with the words that that was made with."""

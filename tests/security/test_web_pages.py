@@ -7,7 +7,6 @@ machine once the page is loaded (DNS rebinding), so that the embedded AWS is the
 import base64
 import contextlib
 import http.client
-import http.server
 import io
 import json
 import os
@@ -27,6 +26,7 @@ import pytest
 
 from local.gate import Gate
 from local.server import EmbeddedAws
+from tests.loopback import Handler, Loopback
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt install chromium")
@@ -171,7 +171,7 @@ def seen(aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch) -> Seen:
     return noted
 
 
-class Attacker:
+class Attacker(Loopback):
     """Serves the page and hears what it found; passes on what is not its own, once its name points here."""
 
     def __init__(self, target: str, upstream: str) -> None:
@@ -189,7 +189,7 @@ class Attacker:
         page = f"<!doctype html><body><script>{constants}{ATTACKS}</script>".encode()
         attacker = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Evil(Handler):
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.path == "/told":
@@ -222,22 +222,7 @@ class Attacker:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    def __enter__(self) -> "Attacker":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Evil)
 
 
 @pytest.fixture

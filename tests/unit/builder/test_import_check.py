@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from layer_builder.proof.import_check import (
     unpack,
 )
 from layer_builder.proof.libraries import MissingLibraryError
+from tests.unit.builder.confined import running
 from tests.unit.builder.native_maker import HERE, WHEELHOUSE, Library, compile_one, module_source, needs_gcc
 from tests.unit.builder.wheel_maker import load
 
@@ -456,16 +456,6 @@ while True:
     assert "120 seconds" in failure.hint
     assert result.modules == ("fine",)
     assert not running(mark)
-
-
-def running(mark: str) -> list[str]:
-    """The processes that have this on their command line."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if mark.encode() in place.read_bytes().split(b"\0"):
-                found.append(place.parent.name)
-    return found
 
 
 @runs

@@ -8,9 +8,7 @@ import json
 import platform
 import secrets
 import tarfile
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,10 +25,12 @@ from layer_builder.requirements import parser
 from layer_builder.resolution import lock, sdist, uv
 from layer_builder.resolution.resolve import resolve
 from layer_builder.wheels.fetch import fetch
-from tests.unit.builder.confined import let_write
+from tests.unit.builder.confined import let_write, running
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layer_builder.ground.interpreter import Interpreter
     from layer_builder.ground.settings import Settings
     from layer_builder.wheels.pick import Pick
@@ -230,16 +230,6 @@ def test_a_build_that_takes_too_long_is_ended_with_all_it_started(
         sdist.as_wheels([replace(source, sha256=digest)], here, settings)
     assert begun.exists()
     assert not running(mark)
-
-
-def running(mark: str) -> list[str]:
-    """The processes that have this on their command line."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if mark.encode() in place.read_bytes().split(b"\0"):
-                found.append(place.parent.name)
-    return found
 
 
 def test_hashes_of_the_requirements_hold_for_sources(

@@ -4,7 +4,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from local.results import Result, show_results
 from local.terminal import Terminal
 from local.up import instructions
 from local.watch import STEPS, Progress, Step, Upload, read_history
+from tests.execution_history import History
 
 KEY = new_key()
 UPLOAD = Upload("box", "requirements/arm64/web/requirements.txt", "v1")
@@ -77,34 +77,6 @@ def test_the_manifest_stands_beside_the_input() -> None:
     assert Upload("b", "requirements/arm64/web-requirements.txt", "v").manifest_key.endswith(
         "/web-manifest.json"
     )
-
-
-class History:
-    """Events as GetExecutionHistory gives them."""
-
-    def __init__(self) -> None:
-        self.events: list[dict] = []
-
-    def add(self, kind: str, previous: int | None = None, **details: object) -> int:
-        number = len(self.events) + 1
-        after = number - 1 if previous is None else previous
-        self.events.append(
-            {
-                "id": number,
-                "previousEventId": after,
-                "type": kind,
-                "timestamp": datetime.fromtimestamp(number, UTC),
-            }
-            | details
-        )
-        return number
-
-    def enter(self, name: str, previous: int | None = None, given: str = "{}") -> int:
-        kind = "MapStateEntered" if name == "BuildLayers" else "TaskStateEntered"
-        return self.add(kind, previous, stateEnteredEventDetails={"name": name, "input": given})
-
-    def leave(self, name: str, previous: int | None = None) -> int:
-        return self.add("TaskStateExited", previous, stateExitedEventDetails={"name": name})
 
 
 def test_a_history_is_read_item_by_item() -> None:
