@@ -23,7 +23,7 @@ from local.watch import Upload, Watcher, follow
 from .owner import Owner, stack_of, write_config
 
 Result = TypeVar("Result")
-SECONDS = 60
+SECONDS = 120
 
 
 def eventually(look: Callable[[], Result], seconds: float = SECONDS) -> Result:
@@ -37,12 +37,15 @@ def eventually(look: Callable[[], Result], seconds: float = SECONDS) -> Result:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The real stack."""
+    """A stack that builds layers from the files in its bucket."""
 
     aws: EmbeddedAws
     stack: Deployment
-    watcher: Watcher
     bucket: str = BUCKET
+
+    @property
+    def watcher(self) -> Watcher:
+        return Watcher(self.aws.clients, self.state_machine)
 
     @property
     def state_machine(self) -> str:
@@ -82,7 +85,7 @@ def aws() -> Iterator[EmbeddedAws]:
 def pipeline(aws: EmbeddedAws) -> Pipeline:
     stack = aws.deploy()
     aws.warm()
-    return Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]))
+    return Pipeline(aws, stack)
 
 
 @pytest.fixture

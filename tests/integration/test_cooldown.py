@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from local.server import EmbeddedAws
-from local.watch import Upload, Watcher, follow
 from tests.unit.builder.wheel_maker import Index, make_wheel
+
+from .conftest import Pipeline
 
 BUCKET = "layerdrop-cooled"
 BLOCK = "# /// layer\n{}# ///\n"
@@ -37,18 +38,8 @@ def cooled(aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "Cooldown": "7 days",
             "CooldownExempt": "Ours,timeless",
         }
-        stack = aws.deploy(stack="cooled", parameters=parameters)
-
-        def build(name: str, text: str) -> Any:
-            key = f"requirements/x86_64/{name}/requirements.txt"
-            stored = aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
-            upload = Upload(BUCKET, key, stored["VersionId"])
-            watcher = Watcher(aws.clients, stack.outputs["StateMachine"])
-            for _ in follow(watcher, [upload], seconds=120):
-                pass
-            return watcher.manifest(upload)
-
-        yield build
+        stack = Pipeline(aws, aws.deploy(stack="cooled", parameters=parameters), BUCKET)
+        yield lambda name, text: stack.build(f"requirements/x86_64/{name}/requirements.txt", text)
 
 
 def test_every_build_waits_and_only_the_stack_exempts(cooled: Any) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from local.server import EmbeddedAws
-from local.watch import Upload, Watcher, follow
 from tests.unit.builder.wheel_maker import Index, make_wheel
+
+from .conftest import Pipeline
 
 BUCKET = "layerdrop-locked"
 FIXED = "# /// layer\n# refresh = false\n# ///\napp\n"
@@ -19,18 +20,11 @@ def test_the_same_file_is_the_same_layer(aws: EmbeddedAws, tmp_path: Any) -> Non
     with Index(tmp_path) as index:
         port = index.url.split(":")[2].partition("/")[0]
         parameters = {"BucketName": BUCKET, "IndexUrl": index.url, "OutboundPort": port}
-        stack = aws.deploy(stack="locked", parameters=parameters)
+        stack = Pipeline(aws, aws.deploy(stack="locked", parameters=parameters), BUCKET)
 
         def build(name: str, text: str) -> tuple[str, Any]:
             """Build; return the version of app that is in the layer, and the layer's version."""
-            key = f"requirements/x86_64/{name}/requirements.txt"
-            stored = aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
-            upload = Upload(BUCKET, key, stored["VersionId"])
-            watcher = Watcher(aws.clients, stack.outputs["StateMachine"])
-            for _ in follow(watcher, [upload], seconds=120):
-                pass
-            manifest = watcher.manifest(upload)
-            assert manifest is not None
+            manifest = stack.build(f"requirements/x86_64/{name}/requirements.txt", text)
             assert manifest["status"] == "SUCCEEDED", manifest["error"]
             [layer] = manifest["layers"]
             return layer["packages"][0]["version"], layer["version"]

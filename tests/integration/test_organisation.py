@@ -6,7 +6,6 @@ import pytest
 
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, REGION
-from local.watch import Watcher
 
 from .conftest import Pipeline
 
@@ -30,7 +29,7 @@ def test_it_builds_layers_as_ever(aws: EmbeddedAws) -> None:
         "RolePath": "/team/",
     }
     stack = aws.deploy(stack="organisation", parameters=given)
-    pipeline = Pipeline(aws, stack, Watcher(clients, stack.outputs["StateMachine"]), "organisation")
+    pipeline = Pipeline(aws, stack, "organisation")
     manifest = pipeline.build("requirements/arm64/organisation/requirements.txt", "idna == 3.10\n")
     assert manifest["status"] == "SUCCEEDED", manifest["error"]
     [layer] = manifest["layers"]

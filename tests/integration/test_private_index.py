@@ -4,36 +4,28 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.deploy import Deployment
 from local.server import EmbeddedAws
-from local.watch import Upload, Watcher, follow
 from tests.unit.builder.wheel_maker import Index, make_wheel
+
+from .conftest import Pipeline
 
 BUCKET = "layerdrop-private"
 PASSWORD = "correct horse/battery+staple"
 ENCODED = base64.b64encode(f"builds:{PASSWORD}".encode()).decode()
 
 
-@dataclass
-class Private:
-    aws: EmbeddedAws
-    stack: Deployment
-    index: Index
+@dataclass(frozen=True)
+class Private(Pipeline):
+    index: Index = field(kw_only=True)
 
-    def build(self, folder: str, text: str) -> Any:
-        key = f"requirements/x86_64/{folder}/requirements.txt"
-        stored = self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
-        upload = Upload(BUCKET, key, stored["VersionId"])
-        watcher = Watcher(self.aws.clients, self.stack.outputs["StateMachine"])
-        for _ in follow(watcher, [upload], seconds=120):
-            pass
-        return watcher.manifest(upload)
+
+def key(folder: str) -> str:
+    return f"requirements/x86_64/{folder}/requirements.txt"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +37,7 @@ def private(aws: EmbeddedAws, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         parameters = {"BucketName": BUCKET, "IndexUrl": index.url, "IndexSecretArn": secret["ARN"]}
         parameters["OutboundPort"] = index.url.split(":")[2].partition("/")[0]
-        yield Private(aws, aws.deploy(stack="private", parameters=parameters), index)
+        yield Private(aws, aws.deploy(stack="private", parameters=parameters), BUCKET, index=index)
 
 
 def make(folder: Path, name: str) -> None:
@@ -73,14 +65,14 @@ def everything(private: Private) -> Iterator[tuple[str, bytes]]:
 
 def test_it_is_built_from_and_the_password_is_nowhere(private: Private) -> None:
     make(private.index.folder, "ours")
-    manifest = private.build("ours", "ours\n")
+    manifest = private.build(key("ours"), "ours\n")
     assert manifest["status"] == "SUCCEEDED", manifest["error"]
     assert [package["name"] for package in manifest["layers"][0]["packages"]] == ["ours"]
     assert set(private.index.seen) == {f"Basic {ENCODED}"}
 
     private.index.login = "builds:changed since"
     try:
-        refused = private.build("refused", "ours\n")
+        refused = private.build(key("refused"), "ours\n")
     finally:
         private.index.login = f"builds:{PASSWORD}"
     assert refused["error"]["code"] == "INDEX_DENIED", refused["error"]
@@ -98,6 +90,6 @@ def test_constraints_of_the_settings_block_reach_the_builder(private: Private) -
     for version in ("1.0", "2.0"):
         make_wheel(private.index.folder, "bounded", version)
     block = '# /// layer\n# constraints = ["bounded<2"]\n# ///\n'
-    manifest = private.build("bounded", f"{block}bounded\n")
+    manifest = private.build(key("bounded"), f"{block}bounded\n")
     assert manifest["status"] == "SUCCEEDED", manifest["error"]
     assert manifest["layers"][0]["packages"][0]["version"] == "1.0"

@@ -10,8 +10,10 @@ import pytest
 
 from local.deploy import Deployment
 from local.server import EmbeddedAws
-from local.watch import Upload, Watcher, follow
+from local.watch import Upload
 from tests.unit.builder.wheel_maker import Index, make_wheel
+
+from .conftest import Pipeline
 
 BUCKET = "layerdrop-resolving"
 PUBLISHED = ["PublishLayer", "IsItTried", "NotTried", "ReleaseLayer", "TargetReleased"]
@@ -26,6 +28,10 @@ class World:
     stack: Deployment
     index: Path
 
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.aws, self.stack, BUCKET)
+
     def package(self, name: str, version: str = "1.0") -> str:
         """Publish a package that no other test has; return its name."""
         own = f"{name}-{uuid.uuid4().hex[:8]}"
@@ -34,18 +40,13 @@ class World:
 
     def upload(self, text: str, folder: str = "") -> Upload:
         key = f"requirements/x86_64/{folder or uuid.uuid4().hex[:8]}/requirements.txt"
-        stored = self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
-        return Upload(BUCKET, key, stored["VersionId"])
+        return self.pipeline.upload(key, text)
 
     def build(self, text: str, folder: str = "") -> tuple[Mapping[str, Any], list[str], int]:
         """Return the manifest, the states that the target passed, and the number of jobs."""
         upload = self.upload(text, folder)
-        watcher = Watcher(self.aws.clients, self.stack.outputs["StateMachine"])
-        for _ in follow(watcher, [upload], seconds=120):
-            pass
-        manifest = watcher.manifest(upload)
-        assert manifest is not None
-        arn = watcher.execution(upload)
+        manifest = self.pipeline.answer(upload)
+        arn = self.pipeline.watcher.execution(upload)
         assert arn is not None
         return manifest, self.states(arn), self.jobs(arn.rpartition(":")[2])
 

@@ -16,7 +16,6 @@ from moto.s3.models import FakeBucket, s3_backends
 from local.deploy import Deployment
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID
-from local.watch import Watcher
 from tests.unit.builder.wheel_maker import Index, make_wheel
 from tests.whole import parts
 
@@ -308,7 +307,7 @@ def test_what_the_bucket_holds_is_used_by_the_next_stack(
         given = {"BucketName": bucket, "IndexUrl": index.url, "OutboundPort": port}
 
         def build(stack: Deployment, folder: str, text: str) -> Any:
-            pipeline = Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]), bucket)
+            pipeline = Pipeline(aws, stack, bucket)
             manifest = pipeline.build(f"requirements/x86_64/{name}/{folder}/requirements.txt", text)
             assert manifest["status"] == "SUCCEEDED", manifest["error"]
             [layer] = manifest["layers"]
@@ -343,7 +342,7 @@ def test_files_names_and_pointers_go_on_where_they_were(aws: EmbeddedAws) -> Non
     clients, given = aws.clients, {"BucketName": "taken-over"}
     key, content = "requirements/arm64/taken-over/requirements.txt", "idna == 3.10\n"
     first = aws.deploy(stack="again", parameters=given)
-    pipeline = Pipeline(aws, first, Watcher(clients, first.outputs["StateMachine"]), "taken-over")
+    pipeline = Pipeline(aws, first, "taken-over")
     built = pipeline.build(key, content)
     assert built["status"] == "SUCCEEDED", built["error"]
     [layer] = built["layers"]
@@ -361,7 +360,7 @@ def test_files_names_and_pointers_go_on_where_they_were(aws: EmbeddedAws) -> Non
     # The import leaves the bucket as it is, and the update brings it to what the template says. So does a
     # creation here: in us-east-1, S3 takes making a bucket that is there for done.
     second = aws.deploy(stack="again", parameters=given)
-    pipeline = Pipeline(aws, second, Watcher(clients, second.outputs["StateMachine"]), "taken-over")
+    pipeline = Pipeline(aws, second, "taken-over")
     again = pipeline.build(key, content)
     assert again["status"] == "SUCCEEDED", again["error"]
     [reused] = again["layers"]

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from local.server import EmbeddedAws
-from local.watch import Watcher
 
 from .conftest import Pipeline, eventually
 
@@ -21,7 +20,7 @@ def small(aws: EmbeddedAws) -> Pipeline:
         "NotificationEmail": "somebody@example.com",
     }
     stack = aws.deploy(stack="small", parameters=parameters)
-    return Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]), "small")
+    return Pipeline(aws, stack, "small")
 
 
 @pytest.mark.long

@@ -12,7 +12,6 @@ from local.authorization import Authorization
 from local.intrinsics import TemplateError
 from local.server import EmbeddedAws
 from local.settings import ROOT
-from local.watch import Watcher
 
 from .conftest import Pipeline, eventually
 
@@ -58,7 +57,7 @@ def test_builds_that_an_update_meets_are_answered(
     stack, builds = "updated", 10
     given = {"BucketName": stack, "MaxVcpus": "64"}
     before = aws.deploy(tree / "template.yaml", stack, given)
-    pipeline = Pipeline(aws, before, Watcher(aws.clients, before.outputs["StateMachine"]), stack)
+    pipeline = Pipeline(aws, before, stack)
     keys = [f"{folder}/{number}/requirements.txt" for number in range(builds)]
     uploads = [pipeline.upload(key, "idna == 3.10\n") for key in keys]
     eventually(lambda: len(barrier.waiting) == builds)

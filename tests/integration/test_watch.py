@@ -13,11 +13,11 @@ import pytest
 from local.deploy import Deployment
 from local.server import EmbeddedAws
 from local.settings import ACCOUNT_ID, REGION
-from local.watch import Upload, Watcher, follow
+from local.watch import Upload
 from tests.osv_database import Osv, advisory
 from tests.unit.builder.wheel_maker import Index, make_wheel
 
-from .conftest import eventually
+from .conftest import Pipeline, eventually
 
 BUCKET = "layerdrop-watched"
 DAYS = {"1.0": 30, "1.1": 1, "1.2": 0}
@@ -35,6 +35,10 @@ class World:
     osv: Osv
     queue: str
 
+    @property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.aws, self.stack, BUCKET)
+
     def packages(self) -> tuple[str, str]:
         """Publish a package and one that it needs, under names that no other test has."""
         own = uuid.uuid4().hex[:8]
@@ -47,16 +51,11 @@ class World:
     def upload(self, text: str) -> tuple[Upload, Mapping[str, Any]]:
         """Build a file of its own folder; return the upload and the layer of its manifest."""
         key = f"requirements/x86_64/{uuid.uuid4().hex[:12]}/requirements.txt"
-        stored = self.aws.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
-        upload = Upload(BUCKET, key, stored["VersionId"])
+        upload = self.pipeline.upload(key, text)
         return upload, self.answer(upload)
 
     def answer(self, upload: Upload) -> Mapping[str, Any]:
-        watcher = Watcher(self.aws.clients, self.stack.outputs["StateMachine"])
-        for _ in follow(watcher, [upload], seconds=120):
-            pass
-        manifest = watcher.manifest(upload)
-        assert manifest is not None
+        manifest = self.pipeline.answer(upload)
         assert manifest["status"] == "SUCCEEDED", manifest["error"]
         layer: Mapping[str, Any] = manifest["layers"][0]
         return layer

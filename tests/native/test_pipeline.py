@@ -16,7 +16,6 @@ import pytest
 from local.results import fetch_layer
 from local.server import EmbeddedAws
 from local.settings import ROOT
-from local.watch import Watcher
 from tests.integration.conftest import Pipeline
 from tests.native import repository
 from tests.native.manager import make
@@ -46,7 +45,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         patch.setenv("PATH", f"{manager.folder}{os.pathsep}{os.environ['PATH']}")
         with EmbeddedAws() as aws:
             stack = aws.deploy()
-            yield Pipeline(aws, stack, Watcher(aws.clients, stack.outputs["StateMachine"]))
+            yield Pipeline(aws, stack)
 
 
 def test_libraries_are_bundled_unless_the_setting_says_otherwise(pipeline: Pipeline) -> None:
