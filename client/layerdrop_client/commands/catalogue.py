@@ -13,6 +13,8 @@ from layerdrop_client.answers import document
 from layerdrop_client.problems import AGAIN, DONE, CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from layerdrop_client.aws import Aws
     from layerdrop_client.screen import Screen
 
@@ -47,20 +49,27 @@ def catalogue(aws: Aws, screen: Screen, wish: Wish) -> int:
         CommandError: CATALOGUE_NOT_FOUND, CATALOGUE_BROKEN, FOLDER_NOT_FOUND.
     """
     saved = _copy(aws, wish.folder) if wish.folder else []
-    expires = None
-    if wish.folder:
-        address = saved[0].as_uri()
-    elif aws.catalogue_address:
-        address = aws.catalogue_address
-    else:
-        if not aws.is_there(PAGE):
-            raise _missing(aws)
-        address = aws.presigned(PAGE, wish.good_for)
-        expires = datetime.now(UTC).replace(microsecond=0) + wish.good_for
+    address, expires = (saved[0].as_uri(), None) if saved else _address(aws, wish.good_for)
+    _tell(screen, aws.bucket, address, expires, saved)
+    if (screen.is_watched if wish.opens is None else wish.opens) and not webbrowser.open(address):
+        screen.warning("No browser could be started: open the address yourself.")
+    return DONE
+
+
+def _address(aws: Aws, good_for: timedelta) -> tuple[str, datetime | None]:
+    """Where the page can be read, and until when, if the address is made for this (in UTC)."""
+    if aws.catalogue_address:
+        return aws.catalogue_address, None
+    if not aws.is_there(PAGE):
+        raise _missing(aws)
+    return aws.presigned(PAGE, good_for), datetime.now(UTC).replace(microsecond=0) + good_for
+
+
+def _tell(screen: Screen, bucket: str, address: str, expires: datetime | None, saved: Sequence[Path]) -> None:
     screen.document(
         document(
             "catalogue",
-            bucket=aws.bucket,
+            bucket=bucket,
             address=address,
             expires=expires and expires.isoformat().replace("+00:00", "Z"),
             saved=[str(path) for path in saved],
@@ -75,9 +84,6 @@ def catalogue(aws: Aws, screen: Screen, wish: Wish) -> int:
             f"Whoever has this address can read the catalogue until {expires:%Y-%m-%d %H:%M} UTC, "
             "or until the credentials that it was made with end."
         )
-    if (screen.is_watched if wish.opens is None else wish.opens) and not webbrowser.open(address):
-        screen.warning("No browser could be started: open the address yourself.")
-    return DONE
 
 
 def _missing(aws: Aws) -> CommandError:

@@ -44,14 +44,17 @@ def wanted(arn: str, layer_name: str, etags: Mapping[int, str]) -> list[int]:
     return sorted(found)
 
 
-def entry(layer_name: str, arn: str, releases: Iterable[Release], made_from: str) -> Entry:
+def entry(layer_name: str, arn: str, releases: Iterable[Release], source: str) -> Entry:
     """The entry of a layer whose pointer holds this ARN, without the parts of the watch.
 
     Args:
         layer_name: The layer's.
         arn: One of its versions'.
         releases: The documents of its versions, as far as they are `wanted`.
-        made_from: The digest of its `sources`.
+        source: The digest of its `sources`.
+
+    Raises:
+        ValueError: there is no layer of this name, or the ARN is another's.
     """
     known = {release.version: release for release in releases}
     version = version_in(arn, layer_name)
@@ -71,7 +74,7 @@ def entry(layer_name: str, arn: str, releases: Iterable[Release], made_from: str
         **_told(current),
         "history": _history(known, version),
     }
-    return {**made, "digest": made_from + _digest([made_from, made])}
+    return {**made, "digest": source + _digest([source, made])}
 
 
 def _told(release: Release | None) -> Entry:

@@ -21,6 +21,7 @@ import pytest
 from moto import mock_aws
 
 from layerdrop.build_input import BuildInput, Execution
+from layerdrop.target import Job, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,17 @@ ROOT = Path(__file__).parents[3]
 BUCKET = "layerdrop-test"
 EXECUTION = Execution(
     "arn:aws:states:us-east-1:123456789012:execution:layers:web-1", "web-1", "2026-11-20T10:00:00.000Z"
+)
+TARGET = Target(
+    id="py313-arm64",
+    architecture="arm64",
+    runtime="python3.13",
+    layer_name="web-py313-arm64",
+    description=None,
+    license=None,
+    share_with=(),
+    job=Job("n", "q", "d", ()),
+    staging="builds/web-1/py313-arm64/secret/",
 )
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -22,19 +22,10 @@ from layerdrop.publishing import LayerPublisher
 from layerdrop.releasing import LayerReleaser
 from layerdrop.report import BuiltLayer, Report
 from layerdrop.shelves import Shelves
-from layerdrop.target import Job, Target
+from layerdrop.target import Target
 
-TARGET = Target(
-    id="py313-arm64",
-    architecture="arm64",
-    runtime="python3.13",
-    layer_name="web-py313-arm64",
-    description=None,
-    license=None,
-    share_with=(),
-    job=Job("n", "q", "d", ()),
-    staging="builds/web-1/py313-arm64/secret/",
-)
+from .conftest import TARGET
+
 POINTER = "/layerdrop/web-py313-arm64"
 
 

@@ -12,21 +12,10 @@ from layerdrop.errors import BuildError, ErrorCode
 from layerdrop.objects import ReportReader
 from layerdrop.report import BuiltLayer, Report
 from layerdrop.shelves import Shelves, Stored
-from layerdrop.target import Job, Target
+from layerdrop.target import Target
 
-from .conftest import a_zip, record_of
+from .conftest import TARGET, a_zip, record_of
 
-TARGET = Target(
-    id="py313-arm64",
-    architecture="arm64",
-    runtime="python3.13",
-    layer_name="web-py313-arm64",
-    description=None,
-    license=None,
-    share_with=(),
-    job=Job("n", "q", "d", ()),
-    staging="builds/web-1/py313-arm64/secret/",
-)
 OTHER = replace(TARGET, layer_name="other-py313-arm64", staging="builds/other-1/py313-arm64/secret/")
 SOURCE = replace(OTHER, from_source=True)
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ import boto3
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from layerdrop.target import Job, Target
+from layerdrop.target import Job
 from layerdrop.trial import Modules
 from layerdrop.trying import FunctionTrial
+
+from . import conftest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,16 +28,9 @@ if TYPE_CHECKING:
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:layer:web-py313-arm64:7"
 ROLE = "arn:aws:iam::123456789012:role/layerdrop-trial"
-TARGET = Target(
-    id="py313-arm64",
-    architecture="arm64",
-    runtime="python3.13",
-    layer_name="web-py313-arm64",
-    description=None,
-    license=None,
-    share_with=(),
+TARGET = replace(
+    conftest.TARGET,
     job=Job("web-1-py313-arm64", "q", "d", ("--staging=s3://b/builds/web-1/py313-arm64/secret/",)),
-    staging="builds/web-1/py313-arm64/secret/",
     is_tried=True,
     bundles=True,
 )
