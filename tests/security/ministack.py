@@ -35,18 +35,23 @@ class Ministack:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self.stacks: dict[str, dict[str, str]] = {}
+        # A client takes long to make, and hundreds of questions are asked.
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, key: Mapping[str, str] | None = None) -> Any:
-        """A boto3 client: the account's owner's, or that of an access key."""
-        return boto3.client(
-            service,
-            endpoint_url=self._endpoint,
-            region_name=REGION,
-            # An account's number as a key is its root user, whom it believes anything.
-            aws_access_key_id=key["AccessKeyId"] if key else ACCOUNT_ID,
-            aws_secret_access_key=key["SecretAccessKey"] if key else "any",
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, proxies={}),
-        )
+        """The boto3 client of the account's owner, or of an access key."""
+        # An account's number as a key is its root user, whom it believes anything.
+        name, secret = (key["AccessKeyId"], key["SecretAccessKey"]) if key else (ACCOUNT_ID, "any")
+        if (service, name) not in self._clients:
+            self._clients[service, name] = boto3.client(
+                service,
+                endpoint_url=self._endpoint,
+                region_name=REGION,
+                aws_access_key_id=name,
+                aws_secret_access_key=secret,
+                config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, proxies={}),
+            )
+        return self._clients[service, name]
 
     def upload(self, name: str, content: bytes) -> str:
         """Keep a packaged file; return its URL."""

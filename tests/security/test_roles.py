@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,7 @@ def other(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
 
 
+@cache
 def everything(other: Ministack) -> dict[str, str]:
     """The physical ids of all resources, nested stacks included, as they are called in the whole."""
     found: dict[str, str] = {}
