@@ -11,6 +11,7 @@ import base64
 import hashlib
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -143,6 +144,7 @@ def _recipes() -> list[dict[str, str]]:
     ]
 
 
+@cache
 def _environment() -> Environment:
     # Not by the file's extension: whatever is rendered here is HTML.
     environment = Environment(autoescape=True, loader=FileSystemLoader(_FOLDER), undefined=StrictUndefined)
