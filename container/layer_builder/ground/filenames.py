@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # A name stands for every combination of the tags in it; real ones have a dozen.
 MAX_TAGS = 1_000
+MAX_LISTED_TAGS = 200_000  # of all the names in one page or lock; the longest real pages have a tenth
 MAX_CHARACTERS = 255  # as of a file on most systems
 
 
@@ -29,7 +30,14 @@ def wheel_of(filename: str) -> tuple[NormalizedName, Version, BuildTag, frozense
 
 def is_bounded(filename: str) -> bool:
     """Tell whether a file's name can be read without great cost."""
+    return len(filename) <= MAX_CHARACTERS and tags_in(filename) <= MAX_TAGS
+
+
+def tags_in(filename: str) -> int:
+    """Count the tags that a wheel's name stands for, without listing them; 0 if it is no wheel's."""
+    if not filename.endswith(".whl"):
+        return 0
     tags = 1
-    for part in filename.removesuffix(".whl").split("-")[-3:]:
+    for part in filename.removesuffix(".whl").rsplit("-", 3)[-3:]:
         tags *= part.count(".") + 1
-    return len(filename) <= MAX_CHARACTERS and (tags <= MAX_TAGS or not filename.endswith(".whl"))
+    return tags

@@ -30,7 +30,7 @@ from layer_builder.ground.errors import (
 )
 from layer_builder.requirements import parser
 from layer_builder.requirements.origins import Origins
-from layer_builder.resolution import resolve
+from layer_builder.resolution import lock_bounds, resolve
 from layer_builder.results import storage
 from layer_builder.wheels.pick import Pick, said
 
@@ -49,16 +49,11 @@ if TYPE_CHECKING:
 
 NAME = "pylock.toml"
 CREATED_BY = "layer-builder"
-MAX_BYTES = 8 << 20  # a lock for all platforms lists every wheel there is
+MAX_BYTES = lock_bounds.MAX_BYTES
 
 _NOWHERE_ELSE = Origins()
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")  # it becomes a path in the cache
 _MAX_SIZE = 1 << 53  # of a file, in bytes: what JSON's readers take
-# A key of nine parts, which no lock has. For one of 50,000, a TOML reader takes minutes: its time grows with
-# the square. Keys begin lines and inline tables, and may be a table's own, in brackets.
-_LONG_KEY = re.compile(
-    rb"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){8}""", re.MULTILINE
-)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_REMARKS = 1 << 20
 _LEFT_OUT = {"package", "version", "taken", "uploaded", "admitted_from"}  # see the report's schema
@@ -291,11 +286,12 @@ def _check_age(pick: Pick, file: IndexedFile, cooldown: Cooldown) -> None:
 
 
 def _parse(content: bytes) -> Pylock:
-    if len(content) > MAX_BYTES:
-        raise _refusal(f"it is larger than {MAX_BYTES:,} bytes")
-    if _LONG_KEY.search(content):
-        raise _refusal("it is nested too deeply")
-    return Pylock.from_dict(tomllib.loads(content.decode("utf-8-sig")))
+    if fault := lock_bounds.fault_of_text(content):
+        raise _refusal(fault)
+    document = tomllib.loads(content.decode("utf-8-sig"))
+    if fault := lock_bounds.fault_of_document(document):
+        raise _refusal(fault)
+    return Pylock.from_dict(document)
 
 
 def _check_target(lock: Pylock, target: Target) -> None:

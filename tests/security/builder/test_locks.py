@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,13 +14,14 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import layer_builder
 from layer_builder.ground.errors import BuildError
 from layer_builder.ground.target import Target
-from layer_builder.resolution import lock
+from layer_builder.resolution import lock, lock_bounds
 from tests.unit.builder.wheel_maker import make_wheel, pick_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from tests.security.builder.conftest import Build
     from tests.unit.builder.wheel_maker import Index
@@ -225,7 +230,153 @@ def test_deep_keys(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_lock_that_tools_write_has_a_deep_key() -> None:
     keys = (b"[tool.uv.sources.x]\n", b"[[packages.wheels]]\n", b'a."b.c.d.e.f.g.h.i.j" = 1\n')
     url = b'x = ["https://a.b.c.d.e.f.g.h.i.j.k/", "1.2.3.4.5.6.7.8.9.10", {u = "a.b.c.d.e.f.g.h.i.j"}]\n'
-    assert not lock._LONG_KEY.search(b"".join(keys) + url)
+    assert not lock_bounds.LONG_KEY.search(b"".join(keys) + url)
+
+
+# ---------------------------------------------------------------- what costs
+
+HEAD = 'lock-version = "1.0"\ncreated-by = "x"\n'
+SHA256 = "a" * 64
+TAGS = "-".join(".".join("abcdefghij") for _ in range(3))  # stands for 1,000
+BOMB = "-".join(".".join(f"{part}{number}" for number in range(300)) for part in "xyz")  # for 27 million
+ROOM = lock.MAX_BYTES - 1_000
+
+
+def numbered(line: str, most: int = ROOM) -> str:
+    """Repeat a line, with a number of its own each, until there is no more room."""
+    return "".join(line.replace("#", str(number)) for number in range(most // (len(line) + 5)))
+
+
+def of_wheels(*wheels: str, package: str = "") -> str:
+    return f'[[packages]]\nname = "a"\nversion = "1"\n{package}wheels = [{", ".join(wheels)}]\n'
+
+
+COSTLY: dict[str, Callable[[], str]] = {
+    "one name of a wheel that stands for 27 million tags": lambda: of_wheels(
+        f'{{name = "a-1-{BOMB}.whl", url = "u", hashes = {{sha256 = "{SHA256}"}}}}'
+    ),
+    "the same in a path": lambda: of_wheels(
+        f"{{path = 'x\\a-1-{BOMB}.whl', hashes = {{sha256 = \"{SHA256}\"}}}}"
+    ),
+    "the same in an address": lambda: of_wheels(
+        f'{{url = "https://e.example/a-1-{BOMB}.wh%6c?x#y", hashes = {{sha256 = "{SHA256}"}}}}'
+    ),
+    "40,000 names of wheels, each for 1,000 tags": lambda: of_wheels(
+        *[
+            f'{{name = "a-1-{n}-{TAGS}.whl", url = "u", hashes = {{sha256 = "{SHA256}"}}}}'
+            for n in range(40_000)
+        ]
+    ),
+    "8 MB of keys of eight parts": lambda: numbered("a#.b.c.d.e.f.g.h = 1\n"),
+    "8 MB of keys of three parts": lambda: numbered("a#.b.c = 1\n"),
+    "8 MB of tables": lambda: numbered("[k#]\n"),
+    "8 MB of tables of three parts": lambda: numbered("[k#.b.c]\n"),
+    "8 MB of tables in tables": lambda: numbered("k# = {a = {b = {c = {}}}}\n"),
+    "8 MB of numbers": lambda: "x = [" + "1," * (ROOM // 2) + "]",
+    "a hexadecimal number of 8 MB": lambda: "x = 0x" + "f" * ROOM,
+    "a number of 8 MB": lambda: "x = 1" + "0" * ROOM + ".5",
+    "8 MB of markers": lambda: "environments = [" + "\"os_name<'x'\"," * (ROOM // 14) + "]",
+    "a marker of 8 MB": lambda: 'environments = ["' + " or ".join(["os_name<'x'"] * (ROOM // 15)) + '"]',
+    "a specifier of 8 MB": lambda: 'requires-python = "' + ",".join([">3"] * (ROOM // 3)) + '"',
+    "a name of 8 MB": lambda: '[[packages]]\nname = "' + "a-" * (ROOM // 2) + 'a"',
+    "a name of 8 MB in words": lambda: '[[packages]]\nname = "' + "a- " * (ROOM // 3) + 'a"',
+    "a version of 8 MB": lambda: '[[packages]]\nname = "a"\nversion = "1+' + "a." * (ROOM // 2) + 'a"',
+    "30,000 packages": lambda: (
+        "[tool.layerdrop]\nrequirements = ['a']\n"
+        + numbered(
+            of_wheels(f'{{name = "a-1-py3-none-any.whl", url = "u", hashes = {{sha256 = "{SHA256}"}}}}')
+        )
+    ),
+    "8 MB of empty lines": lambda: "\n" * ROOM,
+    "8 MB of a comment": lambda: "#" * ROOM,
+}
+# What is just about taken by the reader.
+HEAVY: dict[str, Callable[[], str]] = {
+    "tables of three parts with keys of two": lambda: "".join(
+        f"[k{number}.b.c]\nx.y = 1\n" for number in range(49_000)
+    ),
+    "values of two parts": lambda: "".join(f"k{number}.b = 1\n" for number in range(235_000)),
+    "environments and values": lambda: (
+        "environments = [" + "\"os_name<'x'\"," * 80_000 + "]\n" + numbered("k#.b = 1\n", 2_900_000)
+    ),
+    "names for as many tags as may be": lambda: of_wheels(
+        *[f'{{name = "a-1-{n}-{TAGS}.whl", url = "u", hashes = {{sha256 = "{SHA256}"}}}}' for n in range(200)]
+    ),
+}
+READ = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+from pathlib import Path
+from layer_builder.ground.errors import BuildError
+from layer_builder.ground.target import Target
+from layer_builder.resolution import lock
+try:
+    lock.read(sys.stdin.buffer.read(), Target.of("python3.13", "arm64"))
+    code = "taken"
+except BuildError as error:
+    code = error.code
+usage = resource.getrusage(resource.RUSAGE_SELF)
+# ru_maxrss would have the memory of the process that started it, too.
+memory = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+print(code, usage.ru_utime + usage.ru_stime, memory)
+"""
+
+
+def read_apart(text: str) -> tuple[str, float, int]:
+    """Read a lock in a process of its own; return the error's code, CPU seconds, and its peak in bytes."""
+    content = (HEAD + text).encode()
+    assert len(content) <= lock.MAX_BYTES
+    done = subprocess.run(
+        [sys.executable, "-c", READ],
+        input=content,
+        capture_output=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(layer_builder.__file__).parents[1])},
+    )
+    code, seconds, size = done.stdout.decode().split()
+    return code, float(seconds), int(size)
+
+
+@pytest.mark.sample(6)
+@pytest.mark.attack("a lock of up to 8 MB that takes minutes or gigabytes to read")
+@pytest.mark.parametrize("make", COSTLY.values(), ids=COSTLY)
+def test_a_lock_is_refused_soon(make: Callable[[], str]) -> None:
+    code, seconds, size = read_apart(make())
+    assert code == "REQUIREMENTS_INVALID"
+    assert seconds < 5
+    assert size < 300_000_000
+
+
+@pytest.mark.long
+@pytest.mark.attack("a lock of as much as may be of what costs most")
+@pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
+def test_a_lock_within_the_bounds_is_read_soon(make: Callable[[], str]) -> None:
+    text = make()
+    assert lock_bounds.fault_of_text((HEAD + text).encode()) is None
+    _, seconds, size = read_apart(text)
+    assert seconds < 5
+    assert size < 300_000_000
+
+
+def test_a_lock_of_eight_megabytes_of_wheels_is_taken() -> None:
+    """One that uv writes for many platforms, of hundreds of packages with forty wheels each."""
+    wheel = (
+        '    {{ name = "{0}", url = "https://files.example/packages/aa/bb/' + "c" * 60 + '/{0}", '
+        'upload-time = 2024-01-01T00:00:00Z, size = 12345, hashes = {{ sha256 = "' + SHA256 + '" }} }},\n'
+    )
+    packages = []
+    for number in range(490):
+        names = [
+            f"a{number}-1-cp3{minor}-cp3{minor}-manylinux_2_17_aarch64.manylinux2014_aarch64.whl"
+            for minor in range(11, 51)
+        ]
+        wheels = "".join(wheel.format(name) for name in names)
+        marker = "marker = \"python_full_version >= '3.9' and sys_platform != 'win32'\"\n"
+        packages.append(f'[[packages]]\nname = "a{number}"\nversion = "1"\n{marker}wheels = [\n{wheels}]\n')
+    content = (HEAD + "".join(packages)).encode()
+    assert 0.85 * lock.MAX_BYTES < len(content) <= lock.MAX_BYTES
+    assert len(lock.read(content, TARGET).picks) == 490
 
 
 @pytest.mark.sample(2)
