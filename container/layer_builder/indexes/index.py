@@ -19,7 +19,7 @@ from packaging.utils import (
 
 from layer_builder.ground import cooldown
 from layer_builder.ground.errors import IndexUnreachableError
-from layer_builder.ground.filenames import wheel_of
+from layer_builder.ground.filenames import MAX_LISTED_TAGS, is_bounded, tags_in, wheel_of
 from layer_builder.indexes import web
 from layer_builder.requirements.origins import origin_of
 
@@ -158,13 +158,20 @@ def _read(url: str, access: Access, only: str = "") -> list[IndexedFile] | None:
         content = response.read(_MAX_BYTES)
         found = _files_in_html if "html" in response.content_type else _files_in_json
     try:
-        return found(content, url, only)
+        return _bounded(found(content, url, only))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         host = urlsplit(url).hostname
         raise IndexUnreachableError(
             f"What {host} answers for {url.rstrip('/').rpartition('/')[2]} is no page of a package index.",
             hint="Check the index's address.",
         ) from error
+
+
+def _bounded(files: list[IndexedFile]) -> list[IndexedFile]:
+    """Give the files back, if their names can all be read; those that are too long by themselves are none."""
+    if sum(tags_in(file.filename) for file in files if is_bounded(file.filename)) > MAX_LISTED_TAGS:
+        raise ValueError("its wheels' names stand for more tags than any page's")
+    return files
 
 
 def _files_in_json(content: bytes, page: str, only: str = "") -> list[IndexedFile]:

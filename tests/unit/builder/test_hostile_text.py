@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,16 +22,18 @@ from packaging.utils import InvalidWheelFilename
 import layer_builder
 from layer_builder import cli
 from layer_builder.ground import redaction, wording
-from layer_builder.ground.errors import BuildError, RequirementsError
+from layer_builder.ground.errors import BuildError, IndexUnreachableError, RequirementsError
 from layer_builder.ground.filenames import wheel_of
 from layer_builder.ground.target import Target
-from layer_builder.indexes import index
+from layer_builder.indexes import index, web
+from layer_builder.indexes.access import Access
 from layer_builder.requirements import origins, parser
 from layer_builder.resolution import explain
 from layer_builder.results.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from layer_builder.ground.settings import Settings
 
@@ -260,6 +264,27 @@ def test_a_wheel_with_too_many_tags_is_none() -> None:
         wheel_of(f"a-{'1' * 300}-py3-none-any.whl")
     files = [index.IndexedFile(f"a-1-{many}-{many}-{many}.whl", "https://e.example/", SHA256)]
     assert index.wheels_among(files) == []
+
+
+@pytest.mark.attack("index: a page of wheels whose names stand for a million tags together")
+def test_a_page_with_too_many_tags_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = "-".join(".".join("abcdefghij") for _ in range(3))
+    links = "".join(f"<a href='evil-1-{number}-{tags}.whl#sha256={SHA256}'></a>" for number in range(300))
+
+    def answer(*_: object, **__: object) -> AbstractContextManager[Any]:
+        said = {
+            "status": 200,
+            "url": "https://e.example/",
+            "content_type": "text/html",
+            "read": lambda _: links.encode(),
+        }
+        return nullcontext(SimpleNamespace(**said))
+
+    monkeypatch.setattr(web, "ask", answer)
+    with pytest.raises(IndexUnreachableError, match="no page of a package index"):
+        index.files_of("evil", "https://e.example/simple", Access())
+    links = links[: len(links) // 2]
+    assert len(index.files_of("evil", "https://e.example/simple", Access()) or ()) == 150
 
 
 @pytest.mark.attack("index: names that cost much in uv's explanation")
