@@ -164,7 +164,9 @@ def publishers_in(content: bytes) -> tuple[Publisher, ...]:
         publisher = _publisher(bundle["publisher"])
         if publisher not in found:
             found.append(publisher)
-    return tuple(found[:_MAX_PUBLISHERS])
+        if len(found) == _MAX_PUBLISHERS:  # each is compared with all before it, and nobody has so many
+            break
+    return tuple(found)
 
 
 def _publisher(given: dict[str, Any]) -> Publisher:

@@ -120,6 +120,16 @@ HOSTILE = {
 }
 
 
+@pytest.mark.attack(
+    "a provenance of 1 MB that names thousands of publishers, each to be told from all others"
+)
+def test_a_provenance_of_thousands_of_publishers_costs_little() -> None:
+    content = provenance(*({"kind": str(number)} for number in range(25_000)))
+    begun = time.process_time()
+    assert len(publishers_in(content)) == 10
+    assert time.process_time() - begun < 1
+
+
 @pytest.mark.sample(3)
 @pytest.mark.attack("a provenance object that is none, or meant to cost much")
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
