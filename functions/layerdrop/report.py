@@ -7,6 +7,7 @@ against what was asked for before anything is published.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Never, Self
@@ -81,7 +82,7 @@ class Report:
             BuildError: REPORT_INVALID, when it is no report or lacks a part.
         """
         try:
-            return cls._from_json(json.loads(text, parse_constant=_no_number))
+            return cls._from_json(json.loads(text, parse_constant=_no_number, parse_float=_number))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise invalid(f"The build's report cannot be read: {type(error).__name__}: {error}.") from error
 
@@ -243,6 +244,12 @@ def _shallow(value: Any, levels: int = 20) -> Any:
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _shallow(item, levels - 1)
     return value
+
+
+def _number(text: str) -> float:
+    """A number that can be written again: `1e999` is JSON, and infinite to Python."""
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _no_number(text: str) -> Never:

@@ -259,8 +259,13 @@ def test_refuses_what_is_no_report(change: Callable[[dict[str, Any]], None]) -> 
         json.dumps(document(checks={"ratio": float("nan")})),
         json.dumps(document(checks={"size": float("inf")})),
         json.dumps(document()).replace('"checks": {}', '"checks": {"deep": ' + "[" * 500 + "]" * 500 + "}"),
+        json.dumps(document()).replace('"checks": {}', '"checks": {"deep": [1, {"size": -1e999}]}'),
+        json.dumps(document()).replace('"bytes": 22', '"bytes": 1e999'),
+        json.dumps(document()).replace('"unzipped_bytes": 5', '"unzipped_bytes": 1e999'),
+        json.dumps(document()).replace('"bytes": 7', '"bytes": 1e999'),
     ],
 )  # fmt: skip
+@pytest.mark.attack("a forged report holds what cannot be read, or not be written again")
 def test_refuses_hostile_text(text: str) -> None:
     with pytest.raises(BuildError) as caught:
         Report.from_text(text)
