@@ -161,6 +161,9 @@ def _resolved(bucket: str, target: Mapping[str, Any]) -> dict[str, Any]:
     staging = f"builds/{place}"
     others = [word for word in cli.normalized(job["command"]) if not word.startswith("--staging=")]
     options = cli.parse([*others, f"--staging=s3://{bucket}/{staging}"])
+    if options.sdist_projects:
+        # What a source needs may have to be asked of its code, and none runs here, whoever asks.
+        return dict(target)
     report = Report(options.architecture, options.runtime)
     settings = replace(environment.read(), cache=_CACHE.folder())
     delivery.connect(options)

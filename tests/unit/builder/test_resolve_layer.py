@@ -18,7 +18,7 @@ from layer_builder import cli, resolve_layer
 from layer_builder.ground.errors import EXIT_OK, LayerTooLargeError
 from layer_builder.indexes import public_index, sources, web
 from layer_builder.proof import sizes
-from layer_builder.resolution import lock
+from layer_builder.resolution import lock, sdist
 from layer_builder.results import storage
 from layer_builder.wheels.pick import Pick
 from layerdrop.report import Report
@@ -552,6 +552,17 @@ def test_a_look_that_cannot_be_told_here(world: World, monkeypatch: pytest.Monke
     world.index.login = "somebody:else"
     monkeypatch.setattr(resolve_layer, "_CACHE", resolve_layer._Cache())
     assert world.look(world.target("app\n")) is None
+
+
+@pytest.mark.attack(
+    "a target that may build from source comes to ResolveLayer, whose role writes locks for jobs"
+)
+def test_no_code_of_a_source_runs_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sdist(world.index.folder, "src", "1.0", "raise SystemExit('it ran')")
+    monkeypatch.setattr(sdist, "builder", lambda *_: pytest.fail("code of a source would have run"))
+    target = world.target("src\n", "--allow-sdist=src")
+    assert world.resolve(target) == target
+    assert world.look(target) is None
 
 
 def test_a_fix_goes_with_the_lock_to_the_job(world: World) -> None:
