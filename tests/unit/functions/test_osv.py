@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import layerdrop
 from layerdrop.watch import osv
 from layerdrop.watch.osv import Database, DatabaseError, Match, Package, RefusedError, UnusableError, base_of
 from tests import osv_database
@@ -170,7 +175,7 @@ def test_an_answer_has_bounds(
     monkeypatch.setattr(osv, "_SECONDS", 0.3)
     served.always = lambda _path: fault
     with pytest.raises(
-        DatabaseError, match=r"longer than 33,554,432 bytes|does not come to an end|timed out"
+        DatabaseError, match=r"longer than 16,777,216 bytes|does not come to an end|timed out"
     ):
         database.matches([URLLIB3])
 
@@ -208,6 +213,36 @@ def test_an_answer_that_is_none(database: Database, served: Osv, content: bytes)
     served.faults = [osv_database.body(content)]
     with pytest.raises(UnusableError):
         database.matches([URLLIB3])
+
+
+READ = """
+import sys
+from pathlib import Path
+from layerdrop.watch import osv
+try:
+    osv._json(sys.stdin.buffer.read())
+except osv.UnusableError:
+    pass
+print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) << 10)
+"""
+
+
+@pytest.mark.attack(
+    "vulnerability database: an answer of brackets, or one of wide characters, that takes all memory"
+)
+@pytest.mark.parametrize("unit", ["{},", '{"":[]},', '"\U0001f600",'])
+def test_an_answer_of_nothing_but_structure_costs_little(unit: str) -> None:
+    size = osv.MAX_BATCH_BYTES - 100
+    content = '{"results": [' + unit * (size // len(unit.encode())) + "0]}"
+    done = subprocess.run(
+        [sys.executable, "-c", READ],
+        input=content.encode(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(layerdrop.__file__).parents[1])},
+    )
+    assert int(done.stdout) < 300_000_000
 
 
 @pytest.mark.attack("vulnerability database: ids that are paths or terminal escapes")
