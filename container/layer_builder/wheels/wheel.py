@@ -62,7 +62,14 @@ _BROKEN: tuple[type[Exception], ...] = (
 # Bytes that we read as a whole; of real wheels, READMEs and some ten thousand files make the longest.
 _MAX_TEXT = {"METADATA": 4 << 20, "WHEEL": 1 << 18, "RECORD": 16 << 20, "entry_points.txt": 1 << 20}
 _MAX_ROWS = 200_000  # of RECORD
+_MAX_ROW = 16 << 10  # characters: a path, its digest and a length
 _MAX_LICENSE = 256  # characters
+# A field's name, and those that count: https://packaging.python.org/en/latest/specifications/core-metadata/
+_FIELD = re.compile(rb"([!-9;-~]*):")
+_FIELDS_READ = frozenset(
+    b"metadata-version name version license license-expression classifier requires-dist".split()
+)
+_MAX_FIELD_LINES = 20_000  # a license can be a text of hundreds
 _SCRIPT = re.compile(r"^(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?$")
 
 
@@ -373,13 +380,35 @@ def _metadata(pick: Pick, content: bytes) -> tuple[str | None, tuple[str, ...]]:
     from packaging.metadata import parse_email
     from packaging.utils import canonicalize_name, canonicalize_version
 
-    raw, _ = parse_email(content)
+    raw, _ = parse_email(_fields(pick, content))
     name, version = raw.get("name", ""), raw.get("version", "")
     if canonicalize_name(name) != pick.name or canonicalize_version(version) != canonicalize_version(
         pick.version
     ):
         raise _unsafe(pick, f"its METADATA is of {name or 'no package'} {version}".rstrip())
     return _license(raw), tuple(raw.get("requires_dist", ()))
+
+
+def _fields(pick: Pick, content: bytes) -> bytes:
+    """Take the fields of METADATA that are read, and not the text below them.
+
+    Python's parser of messages takes time that grows with the square of how many different fields there are,
+    and of the parts that a text may claim to have. It ends the fields where this does.
+    """
+    kept: list[bytes] = []
+    keeps = False
+    for line in content.splitlines(keepends=True):
+        if match := _FIELD.match(line):
+            keeps = match[1].lower() in _FIELDS_READ
+        elif not line.startswith((b" ", b"\t", b"From ")):
+            break
+        if keeps:
+            kept.append(line)
+        if len(kept) > _MAX_FIELD_LINES:
+            raise WheelTooComplexError.of(
+                pick.filename, f"its METADATA has more than {_MAX_FIELD_LINES:,} fields"
+            )
+    return b"".join([*kept, b"\n"])
 
 
 def _check_format(pick: Pick, content: bytes) -> None:
@@ -389,8 +418,14 @@ def _check_format(pick: Pick, content: bytes) -> None:
 
 
 def _rows(record: bytes) -> list[list[str]]:
-    rows = (row for row in csv.reader(io.StringIO(record.decode())) if row)
+    rows = (row for row in csv.reader(map(_short, io.StringIO(record.decode()))) if row)
     return list(itertools.islice(rows, _MAX_ROWS + 1))
+
+
+def _short(line: str) -> str:
+    if len(line) > _MAX_ROW:
+        raise csv.Error(f"RECORD has a line of {len(line):,} characters")
+    return line
 
 
 def _license(raw: Any) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
-from layer_builder.wheels import elf
+from layer_builder.ground.errors import WheelTooComplexError
+from layer_builder.wheels import elf, wheel
 from tests.security.builder.elf_maker import Elf, library_versions, versions_of_one
-from tests.unit.builder.wheel_maker import make_wheel
+from tests.unit.builder.wheel_maker import make_wheel, pick_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +141,36 @@ TEXTS = {
 def test_texts_about_a_wheel_that_are_too_long(index: Index, build: Build, which: str) -> None:
     make_wheel(index.folder, "evil", replaced={which.split()[0]: TEXTS[which]})
     judged(build("-r", "evil"))
+
+
+HEAD = "Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n"
+METADATA = {
+    "fields that all differ": HEAD + "".join(f"X{number}: y\n" for number in range(60_000)),
+    "parts within parts": HEAD
+    + "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(80))
+    + "x\n" * 400_000,
+    "parameters without end": f"{HEAD}Content-Type: multipart/mixed;{'a;' * 400_000}boundary=b\n\nx",
+    "fields without end": HEAD + "Requires-Dist: a\n" * 240_000,
+}
+
+
+@pytest.mark.sample(2)
+@pytest.mark.attack("a METADATA of 1 to 4 MB, of which some kB are downloaded, that takes minutes to read")
+@pytest.mark.parametrize("which", METADATA)
+def test_metadata_that_take_minutes(index: Index, which: str) -> None:
+    file = make_wheel(index.folder, "evil", replaced={"METADATA": METADATA[which]})
+    begun = time.process_time()
+    try:
+        assert wheel.verify(pick_of(file), file).requires == ()
+    except WheelTooComplexError as error:
+        assert "fields" in error.message
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.attack("a RECORD of one row with 16 million columns")
+def test_a_record_of_one_row(index: Index, build: Build) -> None:
+    make_wheel(index.folder, "evil", replaced={"RECORD": "," * ((16 << 20) - 10)})
+    judged(build("-r", "evil"), "UNSAFE_WHEEL")
 
 
 @pytest.mark.attack("a path of 65 kB, or a license of 100 kB, goes into messages and reports")

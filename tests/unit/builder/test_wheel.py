@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.metadata import parse_email
 
 from layer_builder.ground.errors import BuildError, LayerTooLargeError, UnsafeWheelError
 from layer_builder.wheels import wheel
+from layer_builder.wheels.pick import Pick
 from tests.unit.builder.wheel_maker import Content, load, make_wheel, pick_of
 
 if TYPE_CHECKING:
@@ -301,3 +304,46 @@ def test_no_descriptor_is_left_open(good: Path) -> None:
             load(make(good.parent / "bad"))
     load(good).read("pkg/empty")
     assert len(list(descriptors.iterdir())) == before
+
+
+_PICK = Pick("pkg", "1.0", "pkg-1.0-py3-none-any.whl", "", "0" * 64)
+_READ = ("name", "version", "license", "license_expression", "classifiers", "requires_dist")
+
+
+def _said(content: bytes) -> dict[str, object]:
+    raw = parse_email(content)[0]
+    return {name: raw.get(name) for name in _READ}
+
+
+def test_the_fields_of_installed_packages_are_read_as_they_stand() -> None:
+    found = [
+        file.read_bytes()
+        for place in {Path(place) for place in sys.path if place.endswith("site-packages")}
+        for file in place.glob("*.dist-info/METADATA")
+    ]
+    assert len(found) > 50
+    for content in found:
+        assert _said(wheel._fields(_PICK, content)) == _said(content)
+
+
+_LINES = st.sampled_from(
+    [
+        *(b"Name: pkg", b"name : x", b"NAME:y", b"Version: 1.0", b"License: MIT", b"License: \xff", b" more"),
+        *(b"\tmore", b" ", b"", b"Summary: x", b"Requires-Dist: a", b"Requires-Dist: b; os_name == 'x'"),
+        *(
+            b"From me",
+            b"no field",
+            b":",
+            b"Content-Type: text/plain",
+            b"Classifier: License :: x",
+            b"\xff: x",
+        ),
+        *(b"License-Expression: MIT", b"\x0cName: z", b"Name:", b"N ame: x", b"Metadata-Version: 2.1"),
+    ]
+)
+
+
+@given(st.lists(_LINES, max_size=12), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_fields_are_read_as_python_reads_them(lines: list[bytes], end: bytes) -> None:
+    content = end.join([b"Metadata-Version: 2.1", *lines])
+    assert _said(wheel._fields(_PICK, content)) == _said(content)
