@@ -87,6 +87,11 @@ JOB: Sequence[tuple[str, str]] = (
     ("s3:GetObject", OBJECT + "locks/kept/0.toml"),
     ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
     ("s3:PutObject", OBJECT + "locks/staged/x/y.toml"),
+    ("s3:PutObject", OBJECT + "plans/x/y/z/pylock.toml"),
+    # Which layer a choice of wheels came to, and what passed its trial.
+    ("s3:PutObject", OBJECT + "layers/choices/0.json"),
+    ("s3:PutObject", OBJECT + "trials/web-py313-arm64/candidate.json"),
+    ("s3:GetObject", OBJECT + "trials/web-py313-arm64/candidate.json"),
     ("s3:PutObject", OBJECT + "layers/web-py313-arm64/0.zip"),
     ("s3:DeleteObject", OBJECT + "builds/x/y/z/1/report.json"),
     ("s3:PutObject", OBJECT + "requirements/arm64/web/manifest.json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -121,18 +122,22 @@ def _groups(advisories: Iterable[Advisory]) -> list[list[Advisory]]:
 
     https://ossf.github.io/osv-schema/#aliases-field
     """
-    groups: list[tuple[set[str], list[Advisory]]] = []
-    for advisory in sorted(advisories, key=lambda one: one.id):
-        names, members = {advisory.id, *advisory.aliases}, [advisory]
-        apart = []
-        for group in groups:
-            if group[0].isdisjoint(names):
-                apart.append(group)
-            else:
-                names |= group[0]
-                members = [*group[1], *members]
-        groups = [*apart, (names, members)]
-    return [members for _, members in groups]
+    above: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while above[name] != name:
+            above[name] = name = above[above[name]]
+        return name
+
+    known = sorted(advisories, key=lambda one: one.id)
+    for advisory in known:
+        for name in (advisory.id, *advisory.aliases):
+            above.setdefault(name, name)
+            above[first(name)] = first(advisory.id)
+    groups: dict[str, list[Advisory]] = defaultdict(list)
+    for advisory in known:
+        groups[first(advisory.id)].append(advisory)
+    return list(groups.values())
 
 
 def _finding(package: Package, group: Sequence[Advisory], reasons: Mapping[str, str], now: str) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,18 @@ def test_names_are_chained() -> None:
     assert set(finding.aliases) == {"CVE-2025-2", "OSV-2025-3", "PYSEC-2025-1", "PYSEC-2025-2"}
     # Of a name that is an alias only the database has no page.
     assert finding.url == "https://osv.dev/vulnerability/PYSEC-2025-1"
+
+
+@pytest.mark.attack("vulnerability database: thousands of advisories of one package, with twenty names each")
+def test_names_are_compared_in_proportion() -> None:
+    known = [
+        Advisory(f"GHSA-{number}", aliases=tuple(f"CVE-{number}-{alias}" for alias in range(20)))
+        for number in range(5_000)
+    ]
+    begun = time.process_time()
+    found = findings({Package("a", "1.0"): known}, (), {}, "2026-11-20T10:00:00.000Z")
+    assert time.process_time() - begun < 1.5
+    assert len(found) == 500
 
 
 def test_related_ones_are_not_the_same() -> None:
