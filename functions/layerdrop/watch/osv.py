@@ -32,7 +32,7 @@ BATCH: Final = 1000
 ATTEMPTS: Final = 4
 # A batch is answered by ids and times, of some 75 bytes each; the database has a limit of 32 MiB for whatever
 # it answers: https://google.github.io/osv.dev/api/
-MAX_BATCH_BYTES: Final = 16 << 20
+MAX_BATCH_BYTES: Final = 8 << 20
 MAX_RECORD_BYTES: Final = 4 << 20
 # Python spends up to 200 bytes on an object or list of three characters.
 _MOST_BRACKETS: Final = 400_000

@@ -123,7 +123,7 @@ def test_names_are_compared_in_proportion() -> None:
     ]
     begun = time.process_time()
     found = findings({Package("a", "1.0"): known}, (), {}, "2026-11-20T10:00:00.000Z")
-    assert time.process_time() - begun < 1.5
+    assert time.process_time() - begun < 2.5
     assert len(found) == 500
 
 
