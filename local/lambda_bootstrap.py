@@ -185,13 +185,12 @@ def set_search_path(layers: str) -> None:
     standard = sys.path[:]
     task = os.environ["LAMBDA_TASK_ROOT"]
     minor = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    sys.path[:] = []
     folders = [f"{layers}/python/lib/{minor}/site-packages", f"{layers}/python"]
-    for folder in [task, *([] if "PYTHONPATH" in os.environ else folders)]:
+    folders = [task, *([] if "PYTHONPATH" in os.environ else folders)]
+    # All of them first: code in `.pth` files finds the standard library; folders that they name come last.
+    sys.path[:] = [*folders, *standard, own]
+    for folder in folders:
         site.addsitedir(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
-    sys.path += [*standard, own]
     # What `import site` gives every program; the machine's own packages, which it would give too, stay away.
     site.setquit()
     site.setcopyright()

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from layer_builder.proof.import_answers import Answers, Error
     from layer_builder.proof.surroundings import Surroundings
 
-FORMAT = 4  # of kept results; raise it when the check or their form changes
+FORMAT = 5  # of kept results; raise it when the check or their form changes
 
 _WORKER = Path(__file__).with_name("import_worker.py")
 _COPY = 1 << 18  # bytes
@@ -747,8 +747,7 @@ class _Watch:
         if time.monotonic() < self._next:
             return ""
         self._worker.learn()
-        limited = "mount namespace" in self._worker.held.get("by", "")
-        if not limited and self._bytes() > self._limit:
+        if not _has_own_tmp(self._worker.held) and self._bytes() > self._limit:
             return f"wrote more than {self._limit >> 20} MiB of temporary files"
         self._next = time.monotonic() + _WATCH_SECONDS
         return ""
@@ -823,7 +822,7 @@ def _judge(
             failures.append(_failure(package.package, module, error))
         else:
             warnings.append(f"{package.package}: `import {module}` fails: {_message(error)}.")
-    for module, libraries in _borrowed(answers, seen).items():
+    for module, libraries in _borrowed(answers, seen, conversation.confined).items():
         failure = _borrowing(owner[module].package, module, libraries)
         if module in owner[module].essential:
             failures += [failure] if module not in errors else []
@@ -843,11 +842,13 @@ def _judge(
     )
 
 
-def _borrowed(answers: Answers, seen: Surroundings) -> dict[str, list[str]]:
+def _borrowed(answers: Answers, seen: Surroundings, confined: Mapping[str, str]) -> dict[str, list[str]]:
     """Find the libraries of this machine that modules have loaded, by the module that brought them."""
+    # An empty one of their own: what lies there, modules have made.
+    own = (f"{writable.TMP}/",) if _has_own_tmp(confined) else ()
     found = {}
     for module, paths in answers.loaded:
-        if machines := [path for path in paths if seen.is_machines(path)]:
+        if machines := [path for path in paths if not path.startswith(own) and seen.is_machines(path)]:
             found[module] = sorted({_soname(path) for path in machines})
     return found
 
@@ -880,7 +881,7 @@ def _machines_fault(error: Error, target: Target, confined: Mapping[str, str]) -
     """Recognize what Lambda has and this machine has not."""
     if error.standard:
         return f"its Python was built without {error.missing}"
-    own_tmp = "mount namespace" in confined.get("by", "")
+    own_tmp = _has_own_tmp(confined)
     for text in (error.text, *error.causes):
         for library in missing_libraries.named([text]):
             if library in base_libraries.base(target.machine):
@@ -892,6 +893,10 @@ def _machines_fault(error: Error, target: Target, confined: Mapping[str, str]) -
             if match[1] in ceiling and not base_libraries.is_newer(match[1], match[2], ceiling):
                 return f"its libraries have no {match[1]}_{match[2]}"
     return ""
+
+
+def _has_own_tmp(confined: Mapping[str, str]) -> bool:
+    return "mount namespace" in confined.get("by", "")
 
 
 def _excluded(error: Error, elsewhere: Collection[str]) -> str:

@@ -39,21 +39,23 @@ def import_modules(config: dict[str, Any], descriptor: int) -> None:
     site.setquit()
     site.setcopyright()
     site.sethelper()
-    standard = sys.path[:]
-    sys.path[:] = [config["task"]]
+    # Before `.pth` files and the like: what they load counts for the first module.
+    loaded = _loaded()
     if config["wrapped"]:
         # With a PYTHONPATH the runtime adds nothing. Python itself looks there for these two as it starts,
         # and processes no `.pth` file there.
-        sys.path += [config["site"], *standard]
+        sys.path[:0] = [config["task"], config["site"]]
         for module in ("sitecustomize", "usercustomize"):
             with contextlib.suppress(ImportError):
                 __import__(module)
     else:
-        for folder in (config["searched_first"], config["site"]):
+        # As the runtime's bootstrap does it, all folders first: code in `.pth` files finds the standard
+        # library, and folders that they name come after it.
+        folders = config["searched_first"], config["site"]
+        sys.path[:0] = [config["task"], *folders]
+        for folder in folders:
             site.addsitedir(folder)
-        sys.path += standard
     sys.argv[:] = ["bootstrap.py"]
-    loaded = _loaded()
     for module in config["modules"]:
         _say(descriptor, {"module": module})
         start = time.perf_counter()

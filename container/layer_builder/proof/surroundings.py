@@ -31,6 +31,9 @@ _TRACE_SECONDS = 20
 _LOADED = re.compile(r"^\s*(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", re.MULTILINE)
 # Loaded by glibc itself, by name: for users, groups and hosts.
 _NSS = ("libnss_files.so.2", "libnss_dns.so.2", "libnss_compat.so.2", "libnss_myhostname.so.2")
+# What a process has made itself, without a file or with one that it has removed (proc_pid_maps(5)): libffi's
+# and compilers' code in `/memfd:…` or `/dev/zero`, a library that was unpacked to be loaded.
+_NO_FILE = " (deleted)"
 # Modules of the standard library that Lambda has not: what they need would be shown to all others.
 _NOT_IN_LAMBDA = ("_tkinter.",)
 _STANDARD_FOLDERS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
@@ -71,6 +74,8 @@ class Surroundings:
         if path in self.libraries or real in self.libraries:
             return False
         if posixpath.basename(path).startswith("libnss_") or "/gconv/" in path:
+            return False
+        if path.endswith(_NO_FILE):
             return False
         own = any(real.startswith(f"{folder}/") for folder in self.standard)
         return not own or "/site-packages/" in real or "/dist-packages/" in real

@@ -224,8 +224,8 @@ def test_the_search_path_is_lambdas(tmp_path: Path) -> None:
     assert path[0].endswith("/task")
     assert path[1].endswith(f"/opt/{target_of().searched_first}")
     assert path[2].endswith("/opt/python")
-    # Nothing of this machine but the standard library.
-    assert not [folder for folder in path[3:] if folder.endswith("-packages")]
+    # Nothing of this machine but the standard library; site adds a folder that is not there once more.
+    assert {folder for folder in path[3:] if folder.endswith("-packages")} <= {path[1]}
 
 
 @runs
@@ -237,6 +237,18 @@ def test_pth_files_are_processed_in_both_folders(tmp_path: Path) -> None:
         "/python/b.pth": "import sys; sys.from_pth = 2\n",
     }
     assert told(tmp_path, "import inside, sys; told = [inside.x, sys.from_pth]", files) == [1, 2]
+
+
+@runs
+def test_pth_files_find_the_standard_library_and_come_after_it(tmp_path: Path) -> None:
+    files = {
+        "a-nspkg.pth": "import sys, types, colorsys; sys.from_pth = types.ModuleType('a').__name__\n",
+        "b.pth": "vendored\n",
+        "vendored/colorsys.py": "mine = True\n",
+        "vendored/inside.py": "",
+    }
+    code = "import sys, inside, colorsys; told = [sys.from_pth, hasattr(colorsys, 'mine')]"
+    assert told(tmp_path, code, files) == ["a", False]
 
 
 @runs
@@ -698,6 +710,36 @@ def test_what_is_loaded_of_the_machine_counts_as_missing(tmp_path: Path, machine
     result = check(layer_of(tmp_path, files), target_of(), packages)
     assert result.status == "passed"
     assert any("of this machine" in warning for warning in result.warnings)
+
+
+@runs
+@pytest.mark.usefixtures("nothing_is_hidden")
+@pytest.mark.attack("a layer passes by a library of the machine that is loaded before the first import")
+def test_what_is_loaded_before_the_first_import_counts_too(tmp_path: Path, machines_library: str) -> None:
+    code = f"import ctypes; ctypes.CDLL({machines_library!r})\n"
+    result = try_out(tmp_path, {"pkg.py": "", "pkg.pth": code})
+    assert [(one.module, one.borrowed) for one in result.failures] == [("pkg", True)]
+    assert machines_library in result.failures[0].libraries
+    # Python runs this one where a wrapper has set PYTHONPATH, and no `.pth` file.
+    result = try_out(tmp_path, {"pkg.py": "", "sitecustomize.py": code})
+    assert (result.status, result.wrapped) == ("passed", "failed")
+
+
+@runs
+def test_code_that_modules_make_or_unpack_is_not_the_machines(tmp_path: Path) -> None:
+    code = """
+import mmap, os, tempfile
+flags = mmap.PROT_READ | mmap.PROT_EXEC
+memory = os.memfd_create("libffi")
+os.ftruncate(memory, 4096)
+removed, unpacked = tempfile.TemporaryFile(), open("/tmp/libunpacked.so.1", "w+b")
+kept = [mmap.mmap(-1, 4096, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, flags), mmap.mmap(memory, 4096, prot=flags)]
+for file in removed, unpacked:
+    file.truncate(4096)
+    kept.append(mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, flags))
+"""
+    result = try_out(tmp_path, {"pkg.py": code})
+    assert (result.status, result.failures) == ("passed", ()) or "/tmp" in result.reason
 
 
 @runs

@@ -119,7 +119,7 @@ LAYER = zipped(
     **{
         "python__there": "SAID = 'layer'",
         f"python__lib__python{MINOR}__site-packages__longer.py": "",
-        f"python__lib__python{MINOR}__site-packages__more.pth": "import sys; sys.flagged = True",
+        f"python__lib__python{MINOR}__site-packages__more.pth": "import sys, colorsys; sys.flagged = True",
         "bin__tool.sh": "#!/bin/sh\necho tool",
     }
 )
