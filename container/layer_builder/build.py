@@ -654,10 +654,9 @@ def _with_bytecode(build: Build, plan: Plan, wheels: Sequence[Wheel], compilatio
 
 def _deliver(build: Build, plan: Plan) -> Layer:
     """Write the zip, and put it where it is wanted once its imports have passed."""
-    modules = _asked_for(build, plan)
 
     def check(file: Path, code_sha256: str) -> None:
-        _check_imports(build, modules, file, code_sha256)
+        _check_imports(build, plan, file, code_sha256)
 
     return delivery.deliver(plan, build.options, build.digest, build.report, check)
 
@@ -673,13 +672,14 @@ def _asked_for(build: Build, plan: Plan) -> list[Modules]:
     return [modules_of(name, found, build.target) for name, found in sorted(paths.items()) if found]
 
 
-def _check_imports(build: Build, modules: Sequence[Modules], file: Path, code_sha256: str) -> None:
+def _check_imports(build: Build, plan: Plan, file: Path, code_sha256: str) -> None:
     """Import from the finished zip what was asked for; a zip that fails goes nowhere."""
     from layer_builder.proof import import_check
 
-    report = build.report
+    report, modules = build.report, _asked_for(build, plan)
     if not build.options.import_check:
-        report.checks["imports"] = import_check.left(modules)
+        differs = import_check.differs_wrapped((entry.path for entry in plan.entries), build.target)
+        report.checks["imports"] = import_check.left(modules, differs=differs)
         return
     with report.timed("imports"):
         try:

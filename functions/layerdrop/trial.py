@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MEMORY_MB = 1024
 """Memory of the function that tries a layer."""
+WRAPPERS_PYTHONPATH = "/var/runtime:/opt/python"
+"""As wrappers set it (OpenTelemetry's, Application Signals'); the runtime then adds no folder of a layer."""
 TIMEOUT_SECONDS = 120
 """Its time for all imports, as much as an import check of the builder's has."""
 MAX_ROUNDS = 5
@@ -77,6 +79,13 @@ def modules(checks: Mapping[str, Any]) -> tuple[Modules, ...]:
     return found
 
 
+def differs_wrapped(checks: Mapping[str, Any]) -> bool | None:
+    """Whether a wrapper's PYTHONPATH may change what the imports find; None where the report says nothing."""
+    imports = checks.get("imports")
+    told = imports.get("with_pythonpath") if isinstance(imports, dict) else None
+    return {"same": False, "differs": True}.get(told) if isinstance(told, str) else None
+
+
 def _modules(document: Mapping[str, Any]) -> Modules:
     package = document["package"]
     if not (len(package) <= _LONGEST_NAME and _PACKAGE.fullmatch(package)):
@@ -109,6 +118,8 @@ class Trial:
         memory_mb: most that the function used; None where Lambda does not tell.
         warnings: modules that people may do without and that could not be imported, in words.
         libraries: the sonames of those that are missing.
+        with_pythonpath: how imports go with `WRAPPERS_PYTHONPATH`; `same` when that changes nothing; empty if
+            nobody knows.
     """
 
     result: Result
@@ -118,6 +129,7 @@ class Trial:
     memory_mb: int | None = None
     warnings: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    with_pythonpath: Literal["", "same", "passed", "failed"] = ""
 
     def to_json(self) -> dict[str, Any]:
         """The trial as the state machine carries it."""
@@ -131,6 +143,8 @@ class Trial:
                 "memory_mb": self.memory_mb,
                 "warnings": list(self.warnings),
             }
+        if self.with_pythonpath:
+            told["with_pythonpath"] = self.with_pythonpath
         return told
 
     @classmethod
@@ -143,6 +157,7 @@ class Trial:
             document.get("cold_start_ms"),
             document.get("memory_mb"),
             tuple(document.get("warnings", ())),
+            with_pythonpath=document.get("with_pythonpath", ""),
         )
 
 
@@ -152,16 +167,7 @@ def judge(target: Target, wanted: Sequence[Modules], answer: Answer) -> Trial:
     Raises:
         BuildError: IMPORT_FAILED, a module that must import does not.
     """
-    failed = dict(answer.failed)
-    owner = {name: one for one in wanted for name in (*one.essential, *one.others)}
-    essential = must(wanted)
-    if answer.ended:
-        # Whoever was at it, else the first that nothing was said of: they are tried in order.
-        silent = [name for name in (*essential, *owner) if name not in {**answer.imported, **failed}]
-        failed[answer.at or (silent or list(owner))[0]] = ImportFailure("", answer.ended)
-        # What must import and was never come to has not passed.
-        if not any(name in failed for name in essential) and silent and silent[0] in essential:
-            failed[silent[0]] = ImportFailure("", answer.ended)
+    failed, owner, essential = _failed(wanted, answer), _owner(wanted), must(wanted)
     fatal = {name: failed[name] for name in essential if name in failed}
     if not fatal:
         told = _longest_first(answer.imported)
@@ -178,6 +184,50 @@ def judge(target: Target, wanted: Sequence[Modules], answer: Answer) -> Trial:
     if target.bundles and target.round < MAX_ROUNDS and (libraries := _missing(target, fatal)):
         return Trial("needs_libraries", libraries=libraries)
     raise _failure(target, owner, fatal, answer)
+
+
+def wrapped(trial: Trial, wanted: Sequence[Modules], answer: Answer) -> Trial:
+    """Add to a trial that passed what a function with `WRAPPERS_PYTHONPATH` answered; failures only warn."""
+    owner, failed = _owner(wanted), _failed(wanted, answer)
+    warnings = (
+        f"{owner[name].package}: `import {name}` fails where PYTHONPATH is {WRAPPERS_PYTHONPATH}, as"
+        f" OpenTelemetry's wrapper sets it: {message(error)}. Python processes no .pth file of a layer then."
+        for name, error in list(failed.items())[:_MAX_WARNINGS]
+    )
+    return replace(
+        trial,
+        with_pythonpath="failed" if failed else "passed",
+        warnings=(*trial.warnings, *map(wording.sentence, warnings)),
+    )
+
+
+def imported(wanted: Sequence[Modules], answer: Answer) -> tuple[Modules, ...]:
+    """Those of the modules that were imported."""
+    return tuple(
+        replace(
+            one,
+            essential=tuple(name for name in one.essential if name in answer.imported),
+            others=tuple(name for name in one.others if name in answer.imported),
+        )
+        for one in wanted
+    )
+
+
+def _owner(wanted: Sequence[Modules]) -> dict[str, Modules]:
+    return {name: one for one in wanted for name in (*one.essential, *one.others)}
+
+
+def _failed(wanted: Sequence[Modules], answer: Answer) -> dict[str, ImportFailure]:
+    """The modules that were not imported; if the function ended, the one that did that."""
+    failed, owner, essential = dict(answer.failed), _owner(wanted), must(wanted)
+    if answer.ended:
+        # Whoever was at it, else the first that nothing was said of: they are tried in order.
+        silent = [name for name in (*essential, *owner) if name not in {**answer.imported, **failed}]
+        failed[answer.at or (silent or list(owner))[0]] = ImportFailure("", answer.ended)
+        # What must import and was never come to has not passed.
+        if not any(name in failed for name in essential) and silent and silent[0] in essential:
+            failed[silent[0]] = ImportFailure("", answer.ended)
+    return failed
 
 
 _MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")

@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib import resources
@@ -29,7 +29,7 @@ from layerdrop.publishing import refused
 from layerdrop.trial import MEMORY_MB, TIMEOUT_SECONDS, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
@@ -78,8 +78,13 @@ class FunctionTrial:
     pause: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)
 
-    def run(self, target: Target, arn: str, wanted: Sequence[Modules]) -> Trial:
+    def run(
+        self, target: Target, arn: str, wanted: Sequence[Modules], *, differs: bool | None = None
+    ) -> Trial:
         """Import modules from a layer version in a function that is there for nothing else.
+
+        Where a wrapper's PYTHONPATH may change what the imports find (`differs`), another such function, with
+        that, imports them once more.
 
         Raises:
             BuildError: IMPORT_FAILED; PUBLISH_REFUSED, Lambda takes no function with this layer.
@@ -87,11 +92,27 @@ class FunctionTrial:
         """
         if not trial.order(wanted):
             return Trial("not_run", "the required packages have no modules")
-        name = self.name(target, arn)
+        said = self._ask(target, arn, wanted, {})
+        if isinstance(said, str):
+            return Trial("not_run", wording.sentence(said))
+        tried = trial.judge(target, wanted, said)
+        if tried.result != "passed" or differs is None:
+            return tried
+        if not (differs and said.imported):
+            return replace(tried, with_pythonpath="same")
+        again = trial.imported(wanted, said)
+        said = self._ask(target, arn, again, {"PYTHONPATH": trial.WRAPPERS_PYTHONPATH})
+        return tried if isinstance(said, str) else trial.wrapped(tried, again, said)
+
+    def _ask(
+        self, target: Target, arn: str, wanted: Sequence[Modules], variables: Mapping[str, str]
+    ) -> Answer | str:
+        """Have a function import the modules, and delete it; say why Lambda has no such runtime, if so."""
+        name = self.name(target, arn, variables)
         try:
-            if reason := self._create(name, target, arn) or self._unfit(name):
-                return Trial("not_run", wording.sentence(reason))
-            return trial.judge(target, wanted, self._answer(name, wanted))
+            if reason := self._create(name, target, arn, variables) or self._unfit(name):
+                return reason
+            return self._answer(name, wanted)
         except ClientError as error:
             if explained := _explained(error, target):
                 raise explained from error
@@ -99,9 +120,9 @@ class FunctionTrial:
         finally:
             self._delete(name)
 
-    def name(self, target: Target, arn: str) -> str:
+    def name(self, target: Target, arn: str, variables: Iterable[str] = ()) -> str:
         """The function's name: the same for each try of one trial, and for no other."""
-        identity = "\0".join((target.execution, target.layer_name, str(version_of(arn))))
+        identity = "\0".join((target.execution, target.layer_name, str(version_of(arn)), *variables))
         room = min(_LONGEST_DIGEST, _LONGEST_NAME - len(self.prefix))
         return self.prefix + sha256(identity.encode()).hexdigest()[:room]
 
@@ -130,11 +151,12 @@ class FunctionTrial:
             raise TrialNotPossibleError("; ".join(failed))
         return swept
 
-    def _create(self, name: str, target: Target, arn: str) -> str:
+    def _create(self, name: str, target: Target, arn: str, variables: Mapping[str, str]) -> str:
         """Make the function; say why Lambda has no such runtime, if so.
 
         One that is there already is an earlier try's. It may have been invoked, and would not start cold.
         """
+        more: Any = {"Environment": {"Variables": variables}} if variables else {}
         for attempt in (1, 2):
             try:
                 self.lambda_client.create_function(
@@ -149,6 +171,7 @@ class FunctionTrial:
                     Layers=[*target.alongside, arn],
                     MemorySize=MEMORY_MB,
                     Timeout=TIMEOUT_SECONDS,
+                    **more,
                 )
             except self.lambda_client.exceptions.ResourceConflictException:
                 if attempt == 2:

@@ -3,7 +3,7 @@
 It keeps the builder's contract: reads that version of the requirements, leaves zip, record and report. A
 layer whose name begins with `real` is built by the real builder; a plan of its name has it killed after a
 while. One whose name begins with `tried` has a module: with `failing` among the requirements, it cannot be
-imported; with `lacking`, only once a library is added.
+imported; with `lacking`, only once a library is added; with `path-file`, only where `.pth` files count.
 
 Called as: stand_in_builder.py BUILDER PLANS ARGUMENT…
 """
@@ -71,11 +71,13 @@ def leave(name: str, body: bytes, sha256: str = "") -> None:
     s3("PUT", f"{place}{name}", body, {"If-None-Match": "*", **checksum})
 
 
-def checks() -> dict[str, object]:
+def checks(lines: list[str]) -> dict[str, object]:
     if not option("--name").startswith("tried"):
         return {}
     modules = {"package": "tried", "essential": ["tried"], "others": [], "advice": ""}
-    return {"imports": {"status": "not_run", "reason": "left", "packages": [modules]}}
+    wrapped = "differs" if "path-file" in lines else "same"
+    imports = {"status": "not_run", "reason": "left", "packages": [modules], "with_pythonpath": wrapped}
+    return {"imports": imports}
 
 
 def module(lines: list[str], added: list[str]) -> str:
@@ -83,7 +85,7 @@ def module(lines: list[str], added: list[str]) -> str:
         return "import nowhere\n"
     if "lacking" in lines and len(added) < 2:
         return f"raise OSError(\"cannot load library 'libnumber{len(added)}.so.1': no\")\n"
-    return "x = 1\n"
+    return "import inside\n" if "path-file" in lines else "x = 1\n"
 
 
 def build() -> None:
@@ -98,6 +100,9 @@ def build() -> None:
         archive.writestr(zipfile.ZipInfo("python/content.txt"), content)
         if option("--name").startswith("tried"):
             archive.writestr(zipfile.ZipInfo("python/tried.py"), module(lines, added))
+            if "path-file" in lines:
+                archive.writestr(zipfile.ZipInfo("python/inner/inside.py"), "import colorsys\n")
+                archive.writestr(zipfile.ZipInfo("python/inner.pth"), "inner\n")
     data = stream.getvalue()
     digest = hashlib.sha256(content).hexdigest()
     sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -137,7 +142,7 @@ def build() -> None:
             },
         },
         "packages": [],
-        "checks": checks(),
+        "checks": checks(lines),
         "warnings": [],
         "timings": {},
         "error": None,

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonschema import validate
 
 from layer_builder.ground import interpreter
+from local.settings import ROOT
 from tests.conftest import in_two_sizes
 
 from .harness import Pipeline
@@ -19,6 +21,7 @@ from .test_aws_faults import nth, of
 HERE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
 OTHER = "x86_64" if HERE == "arm64" else "arm64"
 LAYER = f"py313-{HERE}"
+SCHEMA = json.loads((ROOT / "functions/layerdrop/schemas/manifest.schema.json").read_text())
 OF_FUNCTIONS = {"CreateFunction", "GetFunctionConfiguration", "Invoke", "DeleteFunction"}
 
 needs_python = pytest.mark.skipif(
@@ -73,6 +76,20 @@ def test_what_passes_tells_what_it_takes_and_is_not_tried_again(pipeline: Pipeli
     assert (again["reused"], again["trial"]) == (True, layer["trial"])
     after = sum(call.operation == "CreateFunction" for call in pipeline.proxy.calls if mine(call))
     assert (before, after) == (1, 1)
+
+
+@needs_python
+def test_where_a_pythonpath_makes_a_difference_it_is_tried_with_that_too(pipeline: Pipeline) -> None:
+    (layer,) = upload(pipeline, "triedpath", "path-file")["layers"]
+    validate(pipeline.manifest(key_of("triedpath")), SCHEMA)
+    assert (layer["trial"]["result"], layer["trial"]["with_pythonpath"]) == ("passed", "failed")
+    (warning,) = layer["warnings"]
+    assert warning.startswith("tried: `import tried` fails where PYTHONPATH is /var/runtime:/opt/python")
+    assert "No module named 'inside'" in warning
+    mine = of("triedpath")
+    assert sum(call.operation == "CreateFunction" for call in pipeline.proxy.calls if mine(call)) == 2
+    (plain,) = upload(pipeline, "triedplain")["layers"]
+    assert plain["trial"]["with_pythonpath"] == "same"
 
 
 @needs_python

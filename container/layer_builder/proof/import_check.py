@@ -93,6 +93,7 @@ _NOT_MODULES = frozenset(
         "tests",
     }
 )
+_UNASKED = re.compile(r"(?:site|user)customize[./]")  # Python imports these at its start
 _MISSING_MODULE = re.compile(r"No module named '(\w{1,127})")
 _MISSING_VERSION = re.compile(r"version [`']([A-Za-z]+)_(\d{1,9}(?:\.\d{1,9}){0,9})' not found", re.ASCII)
 
@@ -287,14 +288,16 @@ def modules_of(package: str, paths: Iterable[str], target: Target) -> Modules:
     return Modules(package, tuple(essential), tuple(others))
 
 
-def left(packages: Sequence[Modules]) -> dict[str, Any]:
+def left(packages: Sequence[Modules], *, differs: bool) -> dict[str, Any]:
     """Say what there is to import, for somebody else who does it: in the pipeline, a function on Lambda.
 
-    Of each package that the requirements name, its modules, and what people should know of it when they fail.
+    Of each package that the requirements name, its modules, and what people should know of it when they fail;
+    and whether there is any use in importing them with a wrapper's PYTHONPATH as well (`differs_wrapped`).
     """
     return {
         "status": "not_run",
         "reason": "--no-import-check was given",
+        "with_pythonpath": "differs" if differs else "same",
         "packages": [{**asdict(package), "advice": _advice(package.package)} for package in packages],
     }
 
@@ -432,7 +435,9 @@ def _run(
         result = _import(folder, wanted, packages, found, seen, target, environment, limits, elsewhere)
         if result.status != "passed":
             return result
-        if not _differs_wrapped(folder / "opt", target):
+        with zipfile.ZipFile(layer) as archive:
+            differs = differs_wrapped(archive.namelist(), target)
+        if not differs:
             return replace(result, wrapped="same")
         environment["PYTHONPATH"] = str(folder / "opt" / target.site_packages)
         again = list(result.modules)
@@ -483,17 +488,26 @@ def _import(
     return _judge(asked, conversation.shown(folder), found, seen, target, elsewhere)
 
 
-def _differs_wrapped(opt: Path, target: Target) -> bool:
+def differs_wrapped(paths: Iterable[str], target: Target) -> bool:
     """Tell whether imports may find something else when a wrapper has set PYTHONPATH.
 
     Where a layer has neither `.pth` files nor the folder that is searched first, nor what Python runs of its
     own accord, both ways find the same files in the same order.
+
+    Args:
+        paths: of the layer's files, in it.
+        target: says where modules are, and which folder is searched first.
     """
-    site = opt / target.site_packages
-    if (opt / target.searched_first).exists() or not site.is_dir():
-        return site.is_dir()
-    unasked = ("sitecustomize", "usercustomize")
-    return any(file.suffix == ".pth" or file.name.partition(".")[0] in unasked for file in site.iterdir())
+    for path in paths:
+        if path.startswith(f"{target.searched_first}/"):
+            return True
+        folder, _, name = path.rpartition("/")
+        if folder == target.site_packages and name.endswith(".pth"):
+            return True
+        inside = path.removeprefix(f"{target.site_packages}/")
+        if inside != path and _UNASKED.match(inside):
+            return True
+    return False
 
 
 def _wrapped_warnings(wrapped: Result, target: Target) -> Iterator[str]:

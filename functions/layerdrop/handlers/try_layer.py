@@ -15,7 +15,7 @@ from layerdrop.objects import ReportReader
 from layerdrop.plan import build_again
 from layerdrop.target import Target
 from layerdrop.telemetry import failures_logged, logger, metrics, name_work, tracer
-from layerdrop.trial import TIMEOUT_SECONDS, TrialRecords, modules
+from layerdrop.trial import TIMEOUT_SECONDS, TrialRecords, differs_wrapped, modules
 from layerdrop.trying import FunctionTrial, now
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def _try(event: Mapping[str, Any]) -> dict[str, Any]:
     wanted = modules(report.checks)
     trial = RECORDS.find(target.layer_name, published.version, wanted, target.alongside)
     if trial is None:
-        trial = TRIALS.run(target, published.layer_version_arn, wanted)
+        differs = differs_wrapped(report.checks)
+        trial = TRIALS.run(target, published.layer_version_arn, wanted, differs=differs)
         metrics.add_metric("LayersTried", MetricUnit.Count, 1)
         if trial.result == "passed":
             RECORDS.keep(target.layer_name, published.version, wanted, target.alongside, trial)

@@ -321,6 +321,24 @@ def test_imports_for_another_machine_are_not_run_and_the_reason_is_said(
     assert OTHER in check["reason"]
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("app/x.pth", "same"),
+        ("app.pth", "differs"),
+        ("usercustomize.py", "differs"),
+        ("sitecustomizer.py", "same"),
+        ("app-1.0.data/data/lib/{}/site-packages/app.py", "differs"),
+    ],
+)
+def test_whoever_imports_instead_is_told_if_a_pythonpath_makes_a_difference(
+    builder: Builder, index: Index, path: str, told: str
+) -> None:
+    make_wheel(index.folder, "app", files={"app/__init__.py": "", path.format("python3.13"): ""})
+    builder("app", import_check=False, runtime="python3.13")
+    assert builder.report.checks["imports"]["with_pythonpath"] == told
+
+
 @needs_python
 def test_bytecode_is_added_counted_and_part_of_the_digest(builder: Builder, index: Index) -> None:
     make_wheel(index.folder, "app", files={"app.py": "x = 1\n", "no.py": "this is no Python\n"})

@@ -78,6 +78,35 @@ def test_the_function_is_of_the_layer_s_kind_and_may_nothing(service: Lambda) ->
     assert len(function["Description"]) <= 256
 
 
+def test_imports_are_tried_with_a_wrappers_pythonpath_where_that_makes_a_difference(service: Lambda) -> None:
+    for name in ("vendored", "elsewhere"):
+        (service.layer / name).mkdir()
+    (service.layer / "vendored/inside.py").write_text("")
+    (service.layer / "needy.py").write_text("import inside\n")
+    (service.layer / "vendored.pth").write_text("vendored\n")
+    run = a_trial(service).run
+    made = []
+    service.after = lambda name: made.extend(service.functions) if name == "create_function" else None
+    trial = run(TARGET, ARN, wanted("good", "needy", others=("bad",)), differs=True)
+    assert (trial.result, trial.with_pythonpath, list(trial.imports_ms)) == (
+        "passed",
+        "failed",
+        ["good", "needy"],
+    )
+    first, second = trial.warnings
+    assert "import bad" in first
+    assert second.startswith("app: `import needy` fails where PYTHONPATH is /var/runtime:/opt/python, as")
+    # Two functions, each of a name of its own, and of a form that is swept.
+    assert (len(set(made)), service.functions) == (2, {})
+    assert len({len(name) for name in made}) == 1
+    assert run(TARGET, ARN, wanted("good"), differs=True).with_pythonpath == "passed"
+    # Who makes no difference is not tried again, and of whom nothing is known nothing is said.
+    made.clear()
+    assert run(TARGET, ARN, wanted("needy"), differs=False).to_json()["with_pythonpath"] == "same"
+    assert "with_pythonpath" not in run(TARGET, ARN, wanted("needy")).to_json()
+    assert len(set(made)) == 1
+
+
 def test_other_layers_that_the_settings_name_are_beside_it(service: Lambda) -> None:
     """A layer may leave out what they have: alone it could not be imported."""
     other = "arn:aws:lambda:us-east-1:999988887777:layer:numpy-py313-arm64:3"
@@ -351,10 +380,11 @@ class Killed(BaseException):
     """The process that tries the layer dies: nothing that it would do at its end is done."""
 
 
-def test_killed_after_any_call_a_second_try_leaves_nothing(service: Lambda) -> None:
-    a_trial(service).run(TARGET, ARN, wanted("good"))
+@pytest.mark.parametrize("differs", [False, True])
+def test_killed_after_any_call_a_second_try_leaves_nothing(service: Lambda, differs: bool) -> None:
+    a_trial(service).run(TARGET, ARN, wanted("good"), differs=differs)
     calls = len(service.calls)
-    assert calls == 5
+    assert calls == (10 if differs else 5)
     for last in range(1, calls + 1):
         left, dead = [last], [False]
 
@@ -370,10 +400,10 @@ def test_killed_after_any_call_a_second_try_leaves_nothing(service: Lambda) -> N
 
         service.after, service.before = die, never_again
         with pytest.raises(Killed):
-            a_trial(service).run(TARGET, ARN, wanted("good"))
-        assert bool(service.functions) == (last < calls)
+            a_trial(service).run(TARGET, ARN, wanted("good"), differs=differs)
+        assert bool(service.functions) == (last % 5 != 0)
         service.after = service.before = lambda _: None
-        trial = a_trial(service).run(TARGET, ARN, wanted("good"))
+        trial = a_trial(service).run(TARGET, ARN, wanted("good"), differs=differs)
         assert trial.result == "passed"
         assert trial.cold_start_ms is not None, "in a function that was never invoked before"
         assert service.functions == {}

@@ -37,8 +37,10 @@ TARGET = replace(
 EXCEPTIONS = boto3.client("lambda", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x").exceptions
 # Lambda's own part, as far as the function sees it.
 BOOTSTRAP = """
-import json, sys
-sys.path[:0] = [sys.argv[1], *sys.argv[3:]]
+import json, site, sys
+sys.path[:0] = [sys.argv[1], sys.argv[3]]
+if sys.argv[4] == "":
+    site.addsitedir(sys.argv[3])
 import layerdrop_trial
 answer = layerdrop_trial.handler(json.loads(sys.argv[2]), None)
 if sys.stdout and not sys.stdout.closed:
@@ -126,8 +128,11 @@ class Lambda:
         folder = self.layer.parent / "task"
         with zipfile.ZipFile(io.BytesIO(self.functions[FunctionName]["Code"]["ZipFile"])) as archive:
             archive.extractall(folder)
+        variables = self.functions[FunctionName].get("Environment", {"Variables": {}})["Variables"]
+        searched = variables.get("PYTHONPATH", "")
+        assert searched in ("", "/var/runtime:/opt/python")
         done = subprocess.run(
-            [sys.executable, "-I", "-c", BOOTSTRAP, str(folder), Payload.decode(), str(self.layer)],
+            [sys.executable, "-I", "-c", BOOTSTRAP, str(folder), Payload.decode(), str(self.layer), searched],
             capture_output=True,
             check=False,
         )
