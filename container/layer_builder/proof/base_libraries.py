@@ -145,6 +145,9 @@ def in_linux(library: str) -> bool:
 _OPTIONAL = (
     ("numba", "numba/np/ufunc/tbbpool.*"),  # two of its three threading layers
     ("numba", "numba/np/ufunc/omppool.*"),
+    # Ways to log in, each loaded when a server asks for it: WebAuthn wants libudev, Kerberos libkeyutils.
+    ("mysql-connector-python", "mysql/vendor/plugin/*"),
+    ("mysql-connector-python", "mysql/vendor/private/*"),
 )
 # Folders whose contents are no part of the program, and one whose libraries are loaded on request (Qt's).
 _TEST_FOLDERS = frozenset({"test", "tests", "testing", "testdata", "test_data", "fixtures", "examples"})

@@ -398,10 +398,12 @@ def test_several_packages_that_lack_libraries_are_all_named() -> None:
         ("pkg/_core.cpython-312-x86_64-linux-gnu.so", lacking("liba.so.1")),
         ("pkg/helper", library("helper", kind="executable", needed=("liba.so.1",))),
         ("numba/np/ufunc/tbbpool.cpython-313-x86_64-linux-gnu.so", lacking("liba.so.1")),
+        ("mysql/vendor/plugin/webauthn.so", library("webauthn.so", needed=("liba.so.1",))),
+        ("mysql/vendor/private/sasl2/libs.so.3.0", library("libs.so.3", needed=("liba.so.1",))),
     ],
 )
 def test_what_optional_files_lack_is_worth_a_word(path: str, facts: ElfFacts) -> None:
-    package = path.partition("/")[0]
+    package = path.partition("/")[0].replace("mysql", "mysql-connector-python")
     proof = proof_of(item(path, facts, package))
     assert not proof.errors
     assert [(missing.library, missing.essential) for missing in proof.missing] == [("liba.so.1", False)]
@@ -413,6 +415,7 @@ def test_what_optional_files_lack_is_worth_a_word(path: str, facts: ElfFacts) ->
     [
         ("pkg/libp.so", library("libp.so", needed=("liba.so.1",))),
         ("pkg/plugins/_core.so", lacking("liba.so.1")),
+        ("mysql/vendor/libssl.so.3", library("libssl.so.3", needed=("liba.so.1",))),
         ("bin/tool", library("tool", kind="executable", needed=("liba.so.1",))),
         ("lib/libs.so.1", library("libs.so.1", needed=("liba.so.1",))),
     ],
