@@ -298,6 +298,7 @@ def test_a_module_that_does_not_import_leaves_no_zip(builder: Builder, index: In
     assert left == {
         "status": "not_run",
         "reason": "--no-import-check was given",
+        "with_pythonpath": "same",
         "packages": [{"package": "app", "essential": ["app"], "others": [], "advice": ""}],
     }
     try:
