@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from layerdrop_client.answers import answer, document
-from layerdrop_client.commands.waiting import Patience, tell, wait
+from layerdrop_client.commands.waiting import Patience, still_building, tell, wait
 from layerdrop_client.folder import read
 from layerdrop_client.following import Seen, Upload, status_of
 from layerdrop_client.keys import key_of, key_of_file, short
@@ -39,12 +39,13 @@ def drop(aws: Aws, screen: Screen, file: Path, where: str | None, patience: Pati
     content = read(file)
     key = key_of(where, file.name) if where else key_of_file(PurePosixPath(file.absolute().as_posix()))
     upload = Upload(key, aws.upload(key, content))
-    screen.news(f"Uploaded {file} to s3://{aws.bucket}/{key}")
-    if not patience.waits:
-        screen.document(document("drop", **answer(upload, Seen())))
-        screen.line(f"Watch it: {aws.place.command('watch', short(key))}")
-        return DONE
-    seen = wait(aws, screen, [upload], patience)
+    with still_building([key]):
+        screen.news(f"Uploaded {file} to s3://{aws.bucket}/{key}")
+        if not patience.waits:
+            screen.document(document("drop", **answer(upload, Seen())))
+            screen.line(f"Watch it: {aws.place.command('watch', short(key))}")
+            return DONE
+        seen = wait(aws, screen, [upload], patience)
     screen.document(document("drop", **answer(upload, seen[upload])))
     tell(screen, key, seen[upload], str(file), content.decode(errors="replace"))
     return status_of(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from layerdrop_client.problems import AGAIN, INTERRUPTED
 from layerdrop_client.quoting import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from layerdrop_client.aws import Aws
     from layerdrop_client.following import Seen, Upload
@@ -36,12 +37,24 @@ def wait(aws: Aws, screen: Screen, uploads: Sequence[Upload], patience: Patience
         StillBuildingError: Somebody would not wait, or it took too long.
     """
     keys = [upload.key for upload in uploads]
+    with still_building(keys):
+        try:
+            return screen.follow(follow(aws, uploads, time.monotonic() + patience.seconds))
+        except TimeoutError:
+            raise StillBuildingError(keys, AGAIN) from None
+
+
+@contextmanager
+def still_building(keys: Sequence[str]) -> Iterator[None]:
+    """Tell whoever presses Ctrl-C that what was uploaded is built all the same.
+
+    Raises:
+        StillBuildingError: Somebody did.
+    """
     try:
-        return screen.follow(follow(aws, uploads, time.monotonic() + patience.seconds))
+        yield
     except KeyboardInterrupt:
         raise StillBuildingError(keys, INTERRUPTED) from None
-    except TimeoutError:
-        raise StillBuildingError(keys, AGAIN) from None
 
 
 def tell(screen: Screen, key: str, seen: Seen, where: str, text: str | None) -> None:

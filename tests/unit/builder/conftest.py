@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from layer_builder.ground.settings import Settings
+from layer_builder.results import storage
 from tests.unit.builder.wheel_maker import Index
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "index: reads the real package index")
+
+
+@pytest.fixture(autouse=True)
+def _clients() -> Iterator[None]:
+    """Let no test inherit another's client of S3, which knows a server that is gone."""
+    yield
+    storage._s3.cache_clear()
 
 
 @pytest.fixture

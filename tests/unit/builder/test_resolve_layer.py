@@ -19,7 +19,6 @@ from layer_builder.ground.errors import EXIT_OK, LayerTooLargeError
 from layer_builder.indexes import public_index, sources, web
 from layer_builder.proof import sizes
 from layer_builder.resolution import lock, sdist
-from layer_builder.results import storage
 from layer_builder.wheels.pick import Pick
 from layerdrop.report import Report
 from layerdrop.shelves import Shelves
@@ -121,7 +120,6 @@ class World:
 
 @pytest.fixture
 def world(bucket: Any, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    storage._s3.cache_clear()
     monkeypatch.setenv("LAYER_BUILDER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LAYER_BUILDER_INDEX_URL", index.url)
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -35,13 +35,11 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Client]:
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    storage._s3.cache_clear()
     with mock_aws():
         client = boto3.client("s3")
         client.create_bucket(Bucket="bkt", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         client.put_bucket_versioning(Bucket="bkt", VersioningConfiguration={"Status": "Enabled"})
         yield client
-    storage._s3.cache_clear()
 
 
 @given(st.text(st.characters(exclude_characters="/", codec="utf-8"), min_size=1), st.text())
