@@ -138,7 +138,13 @@ def test_ctrl_c_ends_the_command_and_not_the_build(served: Served, tmp_path: Pat
     (tmp_path / "requirements.txt").write_text(runtimes + "httpx\n")
     command = [LAYERDROP, "drop", tmp_path / "requirements.txt", f"arm64/{name}"]
     with subprocess.Popen(
-        command, env=served.variables(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=served.variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr
         assert process.stderr.readline().startswith("Uploaded ")

@@ -70,6 +70,9 @@ EVERYBODY: Sequence[tuple[str, str]] = (
     ("kms:Decrypt", "arn:aws:kms:{account}:key/00000000-0000-0000-0000-000000000000"),
 )
 
+# What a job is to be built from, it is told by ResolveLayer, or elsewhere.
+LOCK_OF_A_JOB = ("s3:PutObject", OBJECT + "plans/x/y/z/pylock.toml")
+
 # Whatever a package brings along has these rights.
 JOB: Sequence[tuple[str, str]] = (
     *PUBLISHING,
@@ -83,11 +86,11 @@ JOB: Sequence[tuple[str, str]] = (
     ("s3:DeleteObject", OBJECT + "plans/x/y/z.json"),
     ("s3:PutObject", OBJECT + "layers/0.zip"),
     ("s3:PutObject", OBJECT + "layers/0.json"),
-    # Locks of earlier builds, and of those to come: what it is to be built from, a job is told elsewhere.
+    # Locks of earlier builds, and of those to come.
     ("s3:GetObject", OBJECT + "locks/kept/0.toml"),
     ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
     ("s3:PutObject", OBJECT + "locks/staged/x/y.toml"),
-    ("s3:PutObject", OBJECT + "plans/x/y/z/pylock.toml"),
+    LOCK_OF_A_JOB,
     # Which layer a choice of wheels came to, and what passed its trial.
     ("s3:PutObject", OBJECT + "layers/choices/0.json"),
     ("s3:PutObject", OBJECT + "trials/web-py313-arm64/candidate.json"),
@@ -142,14 +145,8 @@ FORBIDDEN: Mapping[str, Sequence[tuple[str, str]]] = {
         ("batch:SubmitJob", "arn:aws:batch:{account}:job-queue/x"),
         ("states:StartExecution", "arn:aws:states:{account}:stateMachine:{stack}-build-layers"),
     ),
-    # As little as a job, and less: what it leaves for a job, no job can write.
-    "ResolveLayerRole": (
-        *(one for one in JOB if one[0] != "ecr:GetAuthorizationToken"),
-        ("s3:PutObject", OBJECT + "layers/choices/0.json"),
-        ("s3:PutObject", OBJECT + "locks/kept/0.toml"),
-        ("ecr:GetAuthorizationToken", "*"),
-        ("s3:GetObject", OBJECT + "claims/web-py313-arm64.json"),
-    ),
+    # As little as a job, but for what it leaves for one.
+    "ResolveLayerRole": tuple(one for one in JOB if one != LOCK_OF_A_JOB),
     "JobRole": JOB,
     # Nor does a build from source see what others have built.
     "SourceJobRole": (

@@ -394,7 +394,7 @@ def test_only_a_trial_that_passed_is_remembered(
     tried = [Trial("not_run", "There is no python3.13 here."), Trial("passed", "", {}, 100.0, 85)]
     left = iter(tried)
     module = sys.modules["layerdrop.handlers.try_layer"]
-    monkeypatch.setattr(module, "TRIALS", SimpleNamespace(run=lambda *_: next(left)))
+    monkeypatch.setattr(module, "TRIALS", SimpleNamespace(run=lambda *_, **__: next(left)))
     told = [handler("try_layer", given | {"published": layer})["trial"]["result"] for _ in range(3)]
     assert told == ["not_run", "passed", "passed"]
     beside = target | {"alongside": ["arn:aws:lambda:us-east-1:123456789012:layer:other:1"]}
